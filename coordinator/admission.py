@@ -1,0 +1,134 @@
+"""The gate between the wire and the aggregation: what one device sent is decoded in bounds and judged by itself."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+
+from coordinator.aggregation import norm
+from coordinator.records import UpdateFacts
+from shared.compression.codec import SparseUpdate
+from shared.compression.plan import Plan
+from shared.compression.registry import decode_frame
+from shared.errors import RemoteError
+from shared.layout import Layout
+from shared.update import UpdateHeader, UpdateObject
+from shared.verdicts import Ruling, Verdict
+
+TAG_BYTES = 4
+OBJECT_OVERHEAD_BYTES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionLimits:
+    """What one update may claim: examples, bytes (None: a dense update's), and its norm against the typical one."""
+
+    largest_examples: int = 1_000_000
+    largest_object_bytes: int | None = None
+    largest_norm_ratio: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """An update that may count, decoded, with the facts to keep."""
+
+    facts: UpdateFacts
+    update: SparseUpdate
+
+
+class Admission:
+    """Judges the update objects of one round; a verdict depends on the object alone, never on those before it.
+
+    `base` is the model digest in hex that the round starts from; `typical_norm` the median norm of recent updates,
+    None while it is not known, which leaves the norm unjudged.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        plan: Plan,
+        run: str,
+        server_round: int,
+        base: str,
+        limits: AdmissionLimits,
+        typical_norm: float | None = None,
+    ) -> None:
+        self._layout, self._plan, self._limits = layout, plan, limits
+        self._server_round = server_round
+        self._run_tag = hashlib.sha256(run.encode()).digest()[:TAG_BYTES]
+        self._base_tag = bytes.fromhex(base)[:TAG_BYTES]
+        dense_bytes = 4 * layout.size + OBJECT_OVERHEAD_BYTES
+        self._largest_bytes = limits.largest_object_bytes or dense_bytes
+        self._largest_norm = math.inf if not typical_norm else limits.largest_norm_ratio * typical_norm
+
+    def judge(self, content: bytes) -> Admitted | Ruling:
+        """The decoded update and its facts, or the ruling that refuses it with a one-line reason; raises nothing."""
+        if len(content) > self._largest_bytes:
+            return Ruling(Verdict.TOO_LARGE, f"{len(content)} bytes, this run takes at most {self._largest_bytes}")
+        try:
+            unpacked = UpdateObject.unpack(content)
+        except RemoteError as error:
+            return _refused(f"malformed: {error}")
+        return self._misdirected(unpacked.header) or self._bad_claim(unpacked.header) or self._decode(unpacked, content)
+
+    def _misdirected(self, header: UpdateHeader) -> Ruling | None:
+        if header.run_tag != self._run_tag:
+            return Ruling(Verdict.STALE_ROUND, "made for another run")
+        if header.server_round != self._server_round:
+            return Ruling(Verdict.STALE_ROUND, f"made for round {header.server_round}, not {self._server_round}")
+        if header.base_tag != self._base_tag:
+            found, wanted = header.base_tag.hex(), self._base_tag.hex()
+            return Ruling(Verdict.WRONG_BASE, f"trained from model {found}, this round's is {wanted}")
+        return None
+
+    def _bad_claim(self, header: UpdateHeader) -> Ruling | None:
+        if not 1 <= header.examples <= self._limits.largest_examples:
+            return _refused(f"{header.examples} examples are not within 1 to {self._limits.largest_examples}")
+        if header.correct > header.tested:
+            return _refused(f"{header.correct} correct of {header.tested} tested windows")
+        for name, value in (("loss", header.loss), ("threshold", header.threshold)):
+            if not math.isfinite(value):
+                return _refused(f"{name} is {value}: the training diverged")
+        return None
+
+    def _decode(self, unpacked: UpdateObject, content: bytes) -> Admitted | Ruling:
+        try:
+            update = decode_frame(unpacked.frame, self._layout, self._plan)
+        except RemoteError as error:
+            return _refused(f"malformed: {error}")
+        if not np.isfinite(update.values).all():
+            return _refused("it holds values that are not finite: the training diverged")
+        length = norm(update)
+        if length > self._largest_norm:
+            return _refused(f"norm {length:.3g} is above the {self._largest_norm:.3g} that this round takes")
+        return Admitted(self._facts(unpacked, len(content), update, length), update)
+
+    def _facts(self, unpacked: UpdateObject, object_bytes: int, update: SparseUpdate, length: float) -> UpdateFacts:
+        header = unpacked.header
+        by_tensor = np.diff(np.searchsorted(update.indices, self._layout.offsets))
+        return UpdateFacts(
+            examples=header.examples,
+            steps=header.steps,
+            loss=header.loss,
+            correct=header.correct,
+            tested=header.tested,
+            frame_bytes=len(unpacked.frame),
+            object_bytes=object_bytes,
+            key_values=0,
+            sparse_values=len(update.indices),
+            threshold=header.threshold,
+            values_by_tensor=tuple(by_tensor.tolist()),
+            norm=length,
+        )
+
+
+def typical_norm(norms: Sequence[float]) -> float | None:
+    """The median of recent updates' norms; None when there are none, or nothing moved."""
+    return (median(norms) or None) if norms else None
+
+
+def _refused(reason: str) -> Ruling:
+    return Ruling(Verdict.REFUSED, reason)

@@ -1,0 +1,65 @@
+"""`gradsieve status`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from coordinator.journal import Journal
+from coordinator.records import RoundState, RunRecord
+from coordinator.run_folder import RunFolder
+from shared.errors import RunError
+
+
+def status(
+    folder: Annotated[Path, typer.Argument(metavar="RUN_FOLDER", help="a run folder, such as runs/demo")],
+    as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False,
+) -> None:
+    """Where a run is, who is awaited, and what was refused; reads the journal, so it works while the run goes on."""
+    file = RunFolder(folder).journal
+    if not file.exists():
+        raise RunError(f"{folder} holds no run: name the folder that was given as --out")
+    journal = Journal.open(file)
+    try:
+        rows = [_row(journal, record) for record in journal.runs()]
+    finally:
+        journal.close()
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    table = Table()
+    for name in ("run", "state", "rounds", "accuracy", "awaited", "refused"):
+        table.add_column(name)
+    for row in rows:
+        awaited = row["awaited"] if isinstance(row["awaited"], list) else []
+        table.add_row(
+            str(row["run"]),
+            str(row["state"]),
+            f"{row['rounds_closed']}/{row['rounds_wanted']}",
+            str(row["accuracy"]),
+            ", ".join(awaited) or "-",
+            str(row["refused_updates"]),
+        )
+    Console().print(table)
+
+
+def _row(journal: Journal, record: RunRecord) -> dict[str, object]:
+    rounds = journal.rounds(record.run)
+    closed = [r for r in rounds if r.state is RoundState.CLOSED]
+    awaited: list[str] = []
+    if rounds and rounds[-1].state is RoundState.OPEN and record.ended_seconds is None:
+        awaited = sorted(set(rounds[-1].cohort) - journal.accepted_devices(record.run, rounds[-1].server_round))
+    accuracies = [r.figures["base_accuracy"] for r in closed if "base_accuracy" in r.figures]
+    return {
+        "run": record.run,
+        "state": record.state.value,
+        "error": record.error,
+        "rounds_closed": len(closed),
+        "rounds_wanted": json.loads(record.job_json)["rounds"],
+        "accuracy": round(accuracies[-1], 4) if accuracies else None,
+        "awaited": awaited,
+        "refused_updates": sum(refusal.times for refusal in journal.refusals(record.run)),
+    }

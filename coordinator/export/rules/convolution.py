@@ -1,0 +1,102 @@
+"""Convolution over one or more dimensions, and its gradients."""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+
+from coordinator.export.graph import Graph
+from coordinator.export.operand import Operand, ValueType, require
+from coordinator.export.rules import sequence
+from coordinator.export.rules.registry import rule
+from coordinator.export.rules.window import Window
+
+aten = torch.ops.aten
+
+Sizes = Sequence[int]
+
+
+@rule(aten.convolution.default)
+def _convolution(
+    g: Graph,
+    out: ValueType,
+    x: Operand,
+    weight: Operand,
+    bias: Operand | None,
+    stride: Sizes,
+    padding: Sizes,
+    dilation: Sizes,
+    transposed: bool,
+    output_padding: Sizes,
+    groups: int,
+) -> str:
+    require(not transposed, "a transposed convolution")
+    window = Window.of(weight, stride, padding, dilation, groups)
+    if sequence.Sequence.fits(window):
+        return sequence.Sequence(g, x, weight, window).forward(bias)
+    return g.op("Conv", x, weight, *([bias] if bias is not None else []), **window.attributes())
+
+
+@rule(aten.convolution_backward.default)
+def _convolution_backward(
+    g: Graph,
+    out: ValueType,
+    grad: Operand,
+    x: Operand,
+    weight: Operand,
+    bias_sizes: Sizes | None,
+    stride: Sizes,
+    padding: Sizes,
+    dilation: Sizes,
+    transposed: bool,
+    output_padding: Sizes,
+    groups: int,
+    wanted: Sequence[bool],
+) -> tuple[str | None, ...]:
+    window = Window.of(weight, stride, padding, dilation, groups)
+    if sequence.Sequence.fits(window):
+        steps = sequence.Sequence(g, x, weight, window)
+        gradients = steps.input_gradient, steps.weight_gradient, steps.bias_gradient
+        return tuple(gradient(grad) if needed else None for gradient, needed in zip(gradients, wanted, strict=True))
+    return (
+        input_gradient(g, grad, x, weight, window) if wanted[0] else None,
+        weight_gradient(g, grad, x, weight, window) if wanted[1] else None,
+        g.sum(grad, [0, *range(2, grad.rank)]) if wanted[2] else None,
+    )
+
+
+def input_gradient(g: Graph, grad: Operand, x: Operand, weight: Operand, window: Window) -> str:
+    """The transposed convolution of the gradient, padded where the last window did not reach the end of `x`."""
+    axes = range(2, x.rank)
+    steps = [(size - 1) * stride for size, stride in zip(grad.fixed(*axes), window.stride, strict=True)]
+    spans = [dilation * (kernel - 1) + 1 for kernel, dilation in zip(window.kernel, window.dilation, strict=True)]
+    unpadded = [size + 2 * padding for size, padding in zip(x.fixed(*axes), window.padding, strict=True)]
+    rest = [size - step - span for size, step, span in zip(unpadded, steps, spans, strict=True)]
+    return g.op("ConvTranspose", grad, weight, **window.attributes(), output_padding=rest)
+
+
+def weight_gradient(g: Graph, grad: Operand, x: Operand, weight: Operand, window: Window) -> str:
+    """Per group, the gradient times the patches of `x` that each result was made from, summed over the batch."""
+    filters, channels, groups = weight.fixed_size(0), weight.fixed_size(1), window.groups
+    taps, pixels = math.prod(window.kernel), grad.fixed_size(*range(2, grad.rank))
+    patches = [g.reshape(patch, [0, groups, 1, channels, pixels]) for patch in taps_of(g, grad, x, window)]
+    columns = g.reshape(g.concat(patches, 2), [0, groups, taps * channels, pixels])
+    rows = g.reshape(grad, [0, groups, filters // groups, pixels])
+    product = g.sum(g.op("MatMul", rows, g.transpose(columns, [0, 1, 3, 2])), [0])
+    by_tap = g.reshape(product, [filters, taps, channels])
+    return g.reshape(g.transpose(by_tap, [0, 2, 1]), weight.fixed())
+
+
+def taps_of(g: Graph, grad: Operand, x: Operand, window: Window) -> list[str]:
+    """For each kernel offset, the values of `x` that meet it: `[B, in, *spatial dimensions of the result]`."""
+    axes = list(range(2, x.rank))
+    ends = [0, 0, *window.padding]
+    padded = g.pad(x, ends, ends)
+    patches = []
+    for offset in itertools.product(*map(range, window.kernel)):
+        start = [step * dilation for step, dilation in zip(offset, window.dilation, strict=True)]
+        reach = [(size - 1) * stride + 1 for size, stride in zip(grad.fixed(*axes), window.stride, strict=True)]
+        stop = [first + length for first, length in zip(start, reach, strict=True)]
+        patches.append(g.op("Slice", padded, g.ints(start), g.ints(stop), g.ints(axes), g.ints(window.stride)))
+    return patches

@@ -1,0 +1,160 @@
+"""From a torch module and a loss to the three graphs that a device runs, and the layout of its weights."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from coordinator.export.capture import Step, capture
+from coordinator.export.translate import translate
+from shared.errors import ExportError
+from shared.layout import F32, Layout, TensorRole
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class StepGraphs:
+    """Serialised ONNX models (opset 18, default domain, batch size free) that take all weights as inputs.
+
+    `train` maps `x, y, p.<parameter>, b.<buffer>` to `loss, g.<parameter>, nb.<buffer>`: the gradient of the loss and
+    the buffers after the step. `evaluate`, of the same inputs, gives `loss` and, for class labels, `correct`: how many
+    rows have their largest score at the label, int64. `predict` maps `x, p.*, b.*` to `y`.
+    """
+
+    train: bytes
+    evaluate: bytes
+    predict: bytes
+    layout: Layout
+
+
+def export_step(model: nn.Module, loss: Loss, example_x: Tensor, example_y: Tensor) -> StepGraphs:
+    """The graphs of a model of one input; `loss(model(x), y)` must be a float32 scalar, a mean over the batch.
+
+    Only shapes and dtypes of the examples count, and their first dimension is the batch. Raises `ExportError` naming
+    the operator and the model's line, or the parameter, that stands in the way.
+    """
+    state = _State.of(model)
+    labelled, unlabelled = (example_x, example_y), (example_x,)
+    with _mode(model, training=True):
+        train = _graph("train", state.train_step(loss), labelled, state, state.train_outputs)
+    with _mode(model, training=False):
+        classes = not example_y.is_floating_point()
+        outputs = ("loss", "correct") if classes else ("loss",)
+        evaluate = _graph("evaluate", state.evaluate_step(loss, classes), labelled, state, outputs)
+        predict = _graph("predict", state.predict_step(), unlabelled, state, ("y",))
+    return StepGraphs(train, evaluate, predict, state.layout)
+
+
+def initial_weights(model: nn.Module, layout: Layout) -> F32:
+    """The model's parameters and buffers as one float32 `[layout.size]` vector."""
+    tensors = {**dict(model.named_buffers()), **dict(model.named_parameters())}
+    return layout.join({tensor.name: tensors[tensor.name].detach().numpy() for tensor in layout.tensors})
+
+
+@dataclass(frozen=True)
+class _State:
+    """The tensors of a model: trained ones, carried ones (float buffers, frozen parameters), integer constants."""
+
+    model: nn.Module
+    trained: dict[str, Tensor]
+    carried: dict[str, Tensor]
+    constants: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, model: nn.Module) -> "_State":
+        parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
+        trained = {name: tensor for name, tensor in parameters.items() if tensor.requires_grad}
+        if not trained:
+            raise ExportError("the model has no parameter that requires a gradient")
+        kept = {name: tensor for name, tensor in (parameters | buffers).items() if name not in trained}
+        carried = {name: tensor for name, tensor in kept.items() if tensor.is_floating_point()}
+        for name, tensor in (trained | carried).items():
+            if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
+                raise ExportError(f"tensor {name} is {tensor.dtype} on {tensor.device}: use float32 on the CPU")
+        return cls(model, trained, carried, {name: kept[name] for name in kept.keys() - carried.keys()})
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [tensor.detach() for tensor in (self.trained | self.carried).values()]
+
+    @property
+    def inputs(self) -> list[str]:
+        return [*(f"p.{name}" for name in self.trained), *(f"b.{name}" for name in self.carried)]
+
+    @property
+    def train_outputs(self) -> list[str]:
+        return ["loss", *(f"g.{name}" for name in self.trained), *(f"nb.{name}" for name in self.carried)]
+
+    @property
+    def layout(self) -> Layout:
+        tensors = self.trained | self.carried
+        return Layout.of([(name, tuple(tensor.shape), self._role(name, tensor)) for name, tensor in tensors.items()])
+
+    def train_step(self, loss: Loss) -> Step:
+        def step(x: Tensor, y: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+            weights = [tensor.detach().requires_grad_() for tensor in tensors[: len(self.trained)]]
+            buffers = [tensor.clone() for tensor in tensors[len(self.trained) :]]
+            value = _scalar(loss(self._predict(x, [*weights, *buffers]), y))
+            # torch.func.grad would record a differentiable backward, and so decompose every normalisation's.
+            gradients = torch.autograd.grad(value, weights, allow_unused=True)
+            for name, gradient in zip(self.trained, gradients, strict=True):
+                if gradient is None:
+                    raise ExportError(f"parameter {name} does not affect the loss: remove it or freeze it")
+            return (value, *gradients, *buffers)
+
+        return step
+
+    def evaluate_step(self, loss: Loss, classes: bool) -> Step:
+        def step(x: Tensor, y: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+            prediction = self._predict(x, tensors)
+            value = _scalar(loss(prediction, y))
+            return (value, (prediction.argmax(1) == y).sum()) if classes else (value,)
+
+        return step
+
+    def predict_step(self) -> Step:
+        return lambda x, *tensors: (self._predict(x, tensors),)
+
+    def _predict(self, x: Tensor, tensors: Sequence[Tensor]) -> Tensor:
+        named = dict(zip(self.trained | self.carried, tensors, strict=True))
+        constants = {name: tensor.clone() for name, tensor in self.constants.items()}
+        prediction = functional_call(self.model, {**named, **constants}, (x,))
+        if not isinstance(prediction, Tensor):
+            raise ExportError(f"the model returns {type(prediction).__name__}: return one tensor")
+        return prediction
+
+    def _role(self, name: str, tensor: Tensor) -> TensorRole:
+        if name in self.carried:
+            return "buffer"
+        owner = type(self.model.get_submodule(name.rpartition(".")[0])).__name__
+        if "Norm" in owner:
+            return "norm"
+        return "bias" if name.rpartition(".")[2].startswith("bias") else "weight"
+
+
+def _graph(name: str, step: Step, batched: Sequence[Tensor], state: _State, outputs: Sequence[str]) -> bytes:
+    inputs = ["x", "y"][: len(batched)] + state.inputs
+    captured = capture(step, batched, state.tensors)
+    return bytes(translate(captured, name, inputs, outputs).SerializeToString(deterministic=True))
+
+
+def _scalar(loss: Tensor) -> Tensor:
+    if loss.ndim or loss.dtype != torch.float32:
+        raise ExportError(f"the loss is {loss.dtype} of shape {tuple(loss.shape)}: return a float32 scalar")
+    return loss
+
+
+@contextmanager
+def _mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """Every module in training or evaluation mode, and afterwards as it was."""
+    before = {module: module.training for module in model.modules()}
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, was_training in before.items():
+            module.training = was_training

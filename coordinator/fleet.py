@@ -1,0 +1,87 @@
+"""Which devices are alive: births, deaths and leases. Pure: time comes in as an argument."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from shared.messages import Birth, Death, Heartbeat
+
+LEASE_SECONDS = 90.0
+"""Any message renews a device's lease; without one the device counts as gone, will or no will."""
+
+
+@dataclass(slots=True)
+class Device:
+    """One device as the coordinator sees it; times are seconds of the coordinator's monotonic clock."""
+
+    name: str
+    connection: int = -1
+    online: bool = False
+    profile: Literal["sieve", "flower"] = "sieve"
+    agent: str = ""
+    last_heard: float = 0.0
+    gone_since: float = 0.0
+    heartbeat: Heartbeat | None = None
+    heartbeats: int = 0
+    last_trouble: str = ""
+    received_bytes: int = 0
+    """Whole MQTT packets that came from this device, counted on the coordinator's transport."""
+
+
+@dataclass(slots=True)
+class Fleet:
+    """All devices heard of since this coordinator started."""
+
+    devices: dict[str, Device] = field(default_factory=dict)
+
+    def born(self, name: str, birth: Birth, now: float) -> bool:
+        """Take a birth; True when the device was not online with this connection before."""
+        device = self._heard(name, now)
+        fresh = not device.online or birth.connection != device.connection
+        device.connection, device.online = birth.connection, True
+        device.profile, device.agent = birth.profile, birth.agent
+        return fresh
+
+    def died(self, name: str, death: Death, now: float) -> bool:
+        """Take a death; False when it belongs to a connection older than the last birth, which a late will may."""
+        device = self.devices.get(name)
+        if device is None or not device.online or death.connection < device.connection:
+            return False
+        device.online, device.gone_since = False, now
+        return True
+
+    def expect(self, name: str, now: float) -> None:
+        """Count a device that was never heard of as gone from `now` on, so that nobody waits for it for ever."""
+        self.devices.setdefault(name, Device(name, gone_since=now, last_heard=now))
+
+    def heard(self, name: str, now: float, packet_bytes: int) -> bool:
+        """Renew the lease of a device by any message of its own; False when it never stated itself."""
+        device = self._heard(name, now)
+        device.received_bytes += packet_bytes
+        return device.online
+
+    def beat(self, name: str, heartbeat: Heartbeat) -> None:
+        """Keep a device's latest counters."""
+        device = self.devices[name]
+        device.heartbeat = heartbeat
+        device.heartbeats += 1
+
+    def expire(self, now: float) -> list[str]:
+        """Devices whose lease ran out by `now`; each is named once."""
+        late = [d for d in self.devices.values() if d.online and now - d.last_heard > LEASE_SECONDS]
+        for device in late:
+            device.online, device.gone_since = False, now
+        return [device.name for device in late]
+
+    def online(self) -> list[str]:
+        """Names of the devices that can be given work, sorted."""
+        return sorted(device.name for device in self.devices.values() if device.online)
+
+    def gone_for(self, name: str, now: float) -> float:
+        """Seconds since a device went away; 0 while it is online."""
+        device = self.devices.get(name)
+        return 0.0 if device is None or device.online else now - device.gone_since
+
+    def _heard(self, name: str, now: float) -> Device:
+        device = self.devices.setdefault(name, Device(name, gone_since=now))
+        device.last_heard = now
+        return device

@@ -1,0 +1,77 @@
+"""Where an update becomes durable: admitted, journaled, and only then acknowledged."""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+
+from coordinator.admission import Admission, Admitted
+from coordinator.journal import Journal
+from shared.verdicts import Ruling, Verdict
+
+log = logging.getLogger(__name__)
+
+
+class Intake:
+    """Takes the updates of one open round at a time; a device that answered is not waited for any more."""
+
+    def __init__(self, journal: Journal, run: str) -> None:
+        self._journal = journal
+        self._run = run
+        self._round = 0
+        self._cohort: frozenset[str] = frozenset()
+        self._admission: Admission | None = None
+        self._accepted: set[str] = set()
+        self._refused: dict[str, Ruling] = {}
+        self.frozen = False
+
+    def open(self, server_round: int, cohort: Sequence[str], admission: Admission | None) -> None:
+        """Begin to take updates of a round, those in the journal first; without `admission` it is frozen already."""
+        self._round, self._cohort, self._admission = server_round, frozenset(cohort), admission
+        self.frozen = admission is None
+        self._accepted = self._journal.accepted_devices(self._run, server_round)
+        self._refused = {}
+
+    def take(self, device: str, content: bytes) -> Ruling:
+        """The verdict on an uploaded object; DONE only after the journal has committed it."""
+        ruling = self._judge(device, content)
+        if ruling.verdict is Verdict.DONE:
+            self._accepted.add(device)
+            return ruling
+        digest = hashlib.sha256(content).hexdigest()
+        self._journal.refuse(self._run, self._round, device, ruling, digest, len(content))
+        log.warning("refused an update of %s: %s %s", device, ruling.verdict.name.lower(), ruling.reason)
+        if ruling.verdict is Verdict.REFUSED:
+            self._refused[device] = ruling
+        return ruling
+
+    def _judge(self, device: str, content: bytes) -> Ruling:
+        if self._journal.holds(self._run, device, hashlib.sha256(content).hexdigest()):
+            return Ruling(Verdict.DONE)
+        if self._admission is None and not self.frozen:
+            return Ruling(Verdict.RETRY_AFTER, "this coordinator has not opened a round yet")
+        if self._admission is None:
+            return Ruling(Verdict.STALE_ROUND, f"round {self._round} is closed")
+        if device not in self._cohort:
+            return Ruling(Verdict.REFUSED, f"{device} was not asked to train in round {self._round}")
+        admitted = self._admission.judge(content)
+        if not isinstance(admitted, Admitted):
+            return admitted
+        return self._journal.accept(self._run, self._round, device, content, admitted.facts)
+
+    def refusal(self, device: str) -> str:
+        """Why a device's update of this round was refused for good; empty when it was not."""
+        ruling = self._refused.get(device)
+        return ruling.reason if ruling and device not in self._accepted else ""
+
+    def has(self, device: str) -> bool:
+        """True when a device's update of the open round is in the journal."""
+        return device in self._accepted
+
+    def freeze(self) -> None:
+        """Take no more updates of the open round: what is in the journal now is what counts."""
+        self._journal.freeze_round(self._run, self._round)
+        self._admission, self.frozen = None, True
+
+    def contents(self) -> Iterator[tuple[str, bytes]]:
+        """Device and update object, in order of device name, one at a time."""
+        return self._journal.accepted(self._run, self._round)

@@ -1,0 +1,89 @@
+"""A job: what to train, how devices work, how updates are sieved. One TOML file, the same on every engine."""
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.settings import load_settings
+
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class JobPart(BaseModel):
+    """Root of the job's tables: frozen, unknown keys rejected."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Work(JobPart):
+    """What a device does in a round."""
+
+    steps: int = Field(50, ge=1, description="optimiser steps a round and device")
+    batch_size: int = Field(32, ge=1, description="examples a step")
+    learning_rate: float = Field(0.05, gt=0, description="of the first round")
+    final_learning_rate: float = Field(0.05, gt=0, description="of the last round; between them a half cosine")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of the local optimiser, which starts anew every round")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="L2 factor")
+
+    def rate_at(self, server_round: int, rounds: int) -> float:
+        """Learning rate of a round, counted from 1: a half cosine from the first to the last."""
+        progress = (server_round - 1) / max(1, rounds - 1)
+        return self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * 0.5 * (
+            1 + math.cos(math.pi * progress)
+        )
+
+
+class Sieve(JobPart):
+    """How updates travel up."""
+
+    codec: str = Field("partition", description="partition, stc or dense")
+    prior: Literal["public", "none"] = Field("public", description="does the round plan predict block densities")
+    budget_bytes: int = Field(300, ge=16, description="codec frame of one update")
+
+
+class Downlink(JobPart):
+    """How the model travels down."""
+
+    codec: str = Field("partition", description="partition, stc or dense")
+    budget_bytes: int = Field(3000, ge=16, description="codec frame of one round's delta")
+
+
+class Server(JobPart):
+    """The server's optimiser, after FedAvgM (Hsu, Qi, Brown 2019)."""
+
+    momentum: float = Field(0.0, ge=0, lt=1, description="of the mean update")
+    learning_rate: float = Field(1.0, gt=0, description="of the momentum")
+    weighting: Literal["examples", "uniform"] = Field("examples", description="how updates are weighted")
+
+
+class Fleet(JobPart):
+    """Who takes part and how long anybody waits."""
+
+    minimum_devices: int = Field(1, ge=1, description="devices that must be online before a round begins")
+    minimum_updates: int = Field(1, ge=1, description="accepted updates below which a round is void")
+    participation: Share = Field(1.0, description="share of the online devices asked to train in a round")
+    gather_seconds: float = Field(60.0, gt=0, description="longest wait for the devices before a round")
+    round_seconds: float = Field(120.0, gt=0, description="longest wait for the updates of a round")
+    grace_seconds: float = Field(5.0, ge=0, description="how long an offline device is still waited for")
+    largest_examples: int = Field(1_000_000, ge=1, description="example count above which an update is refused")
+
+
+class Job(JobPart):
+    """One federated training; `rounds` rounds of `task`."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,23}$", description="becomes part of the run's id")
+    task: str = Field(description="a task gradsieve ships, such as watch")
+    rounds: int = Field(50, ge=1, le=100_000, description="rounds to train")
+    seed: int = Field(1, ge=0, description="of initial weights, sampling and local data order")
+    work: Work = Work()
+    sieve: Sieve = Sieve()
+    downlink: Downlink = Downlink()
+    server: Server = Server()
+    fleet: Fleet = Fleet()
+
+
+def load_job(path: Path) -> Job:
+    """The job in a TOML file; raises `SettingsError` naming file, key and what would be right."""
+    return load_settings(Job, path, "GRADSIEVE_JOB_")

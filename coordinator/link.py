@@ -1,0 +1,249 @@
+"""The coordinator's end of MQTT: one thread that owns the transport and keeps fleet, uploads and published state."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from coordinator.fleet import Fleet
+from coordinator.publisher import Publisher
+from shared.errors import FrameError, MessageError, RemoteError
+from shared.frame import FrameKind, unpack_frame
+from shared.messages import (
+    DEVICE_EVENT,
+    DEVICE_STATE,
+    Birth,
+    Evaluated,
+    Heartbeat,
+    Message,
+    RebirthCommand,
+    Trouble,
+    Want,
+    dump,
+    parse,
+)
+from shared.receiver import Completed, Outcome, Receiver
+from shared.sender import Sender
+from shared.signing import seal
+from shared.topics import Topics
+from shared.transfer import Status
+from shared.transport import (
+    Connected,
+    Disconnected,
+    Publication,
+    Received,
+    Refused,
+    Subscribed,
+    Transport,
+    publish_packet_bytes,
+)
+from shared.verdicts import Ruling
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.5
+RETRY_SECONDS = 2
+
+
+class LinkHandler(Protocol):
+    """Who decides about what devices send; called on the link's thread, with its lock held."""
+
+    def on_upload(self, device: str, content: bytes) -> Ruling:
+        """A whole object came: judge it, and return only after what is accepted is on disk."""
+
+    def on_birth(self, device: str) -> None:
+        """A device is online, perhaps again: repeat what it still owes."""
+
+    def on_event(self, device: str, event: Evaluated | Trouble) -> None:
+        """A device reports a result or a trouble."""
+
+
+class Link:
+    """Devices in, commands and objects out. `changed` is the one lock: hold it to read `fleet` from another thread.
+
+    Every public method may be called from any thread; waits go through `wait_until`, which always has a deadline.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        topics: Topics,
+        publisher: Publisher,
+        receiver: Receiver,
+        jitter: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.transport = transport
+        self.fleet = Fleet()
+        self.publisher = publisher
+        self.changed = threading.Condition(threading.RLock())
+        self.connected: Connected | None = None
+        self.last_disconnect = ""
+        self._topics = topics
+        self._receiver = receiver
+        self._jitter = jitter
+        self._clock = clock
+        self._handler: LinkHandler | None = None
+        self._senders: dict[str, list[Sender]] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="link", daemon=True)
+
+    def start(self, handler: LinkHandler) -> None:
+        """Connect in the background and begin to serve; `handler` decides about uploads from now on."""
+        self._handler = handler
+        self.transport.connect(self.publisher.will())
+        self._thread.start()
+
+    def close(self) -> None:
+        """Say goodbye and end the thread."""
+        with self.changed:
+            if self.connected:
+                self.publisher.leave()
+        self._stopping.set()
+        self.transport.wake()
+        self._thread.join(timeout=5)
+        self.transport.close()
+
+    def command(self, device: str, command: Message) -> None:
+        """Send one signed command; a device that is away gets it again at its next birth, from the handler."""
+        topic = self._topics.command(device)
+        self.transport.publish(Publication(topic, seal(self.publisher.key, topic, dump(command))))
+
+    def send_object(self, device: str, content: bytes) -> None:
+        """Send an object to one device, resumably."""
+        with self.changed:
+            limit = self.connected.max_payload_bytes if self.connected else self.publisher.chunk_bytes
+            sender = Sender(content, min(limit, self.publisher.chunk_bytes), self._jitter)
+            self._senders.setdefault(device, []).append(sender)
+            self._push(device, sender.start(self._clock()))
+
+    def forget_objects(self, device: str) -> None:
+        """Stop sending what a device has not fetched."""
+        with self.changed:
+            self._senders.pop(device, None)
+
+    def wait_until(self, ready: Callable[[], bool], timeout_seconds: float) -> bool:
+        """Wait until `ready()` holds, checked whenever something changed; False when `timeout_seconds` passed first."""
+        with self.changed:
+            return self.changed.wait_for(ready, timeout_seconds)
+
+    def _work(self) -> None:
+        next_tick = self._clock()
+        while not self._stopping.is_set():
+            event = self.transport.receive(max(0.0, next_tick - self._clock()))
+            with self.changed:
+                if isinstance(event, Received):
+                    self._on_message(event)
+                elif event is not None:
+                    self._on_transport(event)
+                if self._clock() >= next_tick:
+                    next_tick = self._clock() + TICK_SECONDS
+                    self._on_tick()
+                self.changed.notify_all()
+
+    def _on_transport(self, event: Connected | Disconnected | Subscribed | Refused) -> None:
+        match event:
+            case Connected():
+                self.connected = event
+                self.transport.subscribe(self._topics.all_uplinks())
+            case Subscribed():
+                self.publisher.restate()
+                for device, senders in self._senders.items():
+                    for sender in senders:
+                        self._push(device, sender.reopen(self._clock()))
+            case Disconnected(reason):
+                if self.connected or reason != self.last_disconnect:
+                    log.warning("broker away: %s", reason)
+                self.connected, self.last_disconnect = None, reason
+            case Refused(topic, error):
+                log.warning("%s was not published: %s", topic, error)
+
+    def _on_message(self, message: Received) -> None:
+        if not message.payload:
+            return
+        try:
+            source = self._topics.parse_uplink(message.topic)
+            self._dispatch(source.device, source.channel, message)
+        except RemoteError as error:
+            log.warning("refused a message on %s: %s", message.topic, error)
+
+    def _dispatch(self, device: str, channel: str, message: Received) -> None:
+        now = self._clock()
+        packet_bytes = 0 if message.retained else publish_packet_bytes(message.topic, len(message.payload), 1)
+        if channel == "state":
+            self._on_state(device, message.payload, now, packet_bytes)
+            return
+        if not self.fleet.heard(device, now, packet_bytes):
+            self.command(device, RebirthCommand())
+        if channel == "x":
+            self._on_frame(device, message.payload, now)
+        elif channel in ("evt", "hb"):
+            self._on_event(device, message.payload)
+        else:
+            raise MessageError(f"unknown uplink channel {channel[:20]!r}")
+
+    def _on_state(self, device: str, payload: bytes, now: float, packet_bytes: int) -> None:
+        state = parse(DEVICE_STATE, payload)
+        self.fleet.heard(device, now, packet_bytes)
+        if isinstance(state, Birth):
+            if self.fleet.born(device, state, now):
+                log.info("%s is online (%s)", device, state.agent)
+            if self._handler:
+                self._handler.on_birth(device)
+            for sender in self._senders.get(device, []):
+                self._push(device, sender.reopen(now))
+        elif self.fleet.died(device, state, now):
+            log.info("%s went offline", device)
+
+    def _on_frame(self, device: str, payload: bytes, now: float) -> None:
+        frame = unpack_frame(payload)
+        if frame.kind is FrameKind.STATUS:
+            status = Status.unpack(frame.body)
+            for sender in list(self._senders.get(device, [])):
+                self._push(device, sender.on_status(status, now))
+                if sender.ruling is not None:
+                    self._senders[device].remove(sender)
+            return
+        for outcome in self._receiver.on_frame(device, frame, now):
+            self._settle(outcome)
+
+    def _settle(self, outcome: Outcome) -> None:
+        """Send a reply; for a complete object, ask the handler first and reply with its ruling."""
+        if isinstance(outcome, Completed):
+            if self._handler is None:
+                raise FrameError(f"an object came from {outcome.peer} before this coordinator serves")
+            ruling = self._handler.on_upload(outcome.peer, outcome.content)
+            outcome = self._receiver.conclude(outcome.peer, outcome.transfer_id, ruling, RETRY_SECONDS)
+        self._push(outcome.peer, [outcome.payload])
+
+    def _on_event(self, device: str, payload: bytes) -> None:
+        event = parse(DEVICE_EVENT, payload)
+        match event:
+            case Heartbeat():
+                self.fleet.beat(device, event)
+            case Want():
+                if not self.publisher.want(event.digest):
+                    log.info("%s wants %s, which no open round has", device, event.digest[:12])
+            case Evaluated() | Trouble():
+                if isinstance(event, Trouble):
+                    self.fleet.devices[device].last_trouble = f"{event.code}: {event.text}"
+                    log.warning("%s reports %s: %s", device, event.code, event.text)
+                if self._handler:
+                    self._handler.on_event(device, event)
+
+    def _on_tick(self) -> None:
+        now = self._clock()
+        for device in self.fleet.expire(now):
+            log.info("%s has not been heard of for its whole lease: counted as gone", device)
+        for reply in self._receiver.on_tick(now):
+            self._push(reply.peer, [reply.payload])
+        self._receiver.expire(now)
+        for device, senders in self._senders.items():
+            for sender in senders:
+                self._push(device, sender.on_tick(now))
+
+    def _push(self, device: str, payloads: list[bytes]) -> None:
+        topic = self._topics.download(device)
+        for payload in payloads:
+            self.transport.publish(Publication(topic, payload))

@@ -1,0 +1,104 @@
+"""What a person watches while a run goes on: a live table on a terminal, plain lines when piped."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from coordinator.records import RoundRecord
+from coordinator.run import Progress
+
+BARS = "▁▂▃▄▅▆▇█"
+MOST_ROWS = 12
+
+
+@dataclass
+class LiveTable:
+    """Takes finished rounds and the current phase; draws at most eight times a second."""
+
+    title: str
+    rounds: int
+    dense_update_bytes: int = 0
+    console: Console = field(default_factory=Console)
+    _rows: list[RoundRecord] = field(default_factory=list)
+    _phase: str = "starting"
+    _live: Live | None = None
+    _began: float = field(default_factory=time.monotonic)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Draw until the block ends."""
+        if not self.console.is_terminal:
+            yield
+            return
+        with Live(self._draw(), console=self.console, refresh_per_second=8) as live:
+            self._live = live
+            yield
+            live.update(self._draw())
+
+    def say(self, text: str) -> None:
+        """One line above the table, or of its own."""
+        self.console.print(f"{self._elapsed()}  {text}", highlight=False)
+
+    def progress(self, progress: Progress) -> None:
+        """Show what the run is doing."""
+        self._phase = f"round {progress.server_round}/{self.rounds}: {progress.phase}"
+        self._update()
+
+    def closed(self, record: RoundRecord) -> None:
+        """Show a finished round."""
+        self._rows.append(record)
+        if self._live is None:
+            self.say(_line(record, self.rounds, self.dense_update_bytes))
+        self._update()
+
+    def _update(self) -> None:
+        if self._live is not None:
+            self._live.update(self._draw())
+
+    def _draw(self) -> Group:
+        table = Table(title=self.title, title_justify="left", expand=False)
+        for name in ("round", "updates", "train loss", "accuracy", "up kB", "per update", "vs dense"):
+            table.add_column(name, justify="right")
+        for record in self._rows[-MOST_ROWS:]:
+            table.add_row(*_cells(record, self.dense_update_bytes))
+        accuracies = [r.figures["base_accuracy"] for r in self._rows if "base_accuracy" in r.figures]
+        return Group(table, Text(f"accuracy {sparkline(accuracies)}"), Text(f"{self._elapsed()}  {self._phase}"))
+
+    def _elapsed(self) -> str:
+        seconds = int(time.monotonic() - self._began)
+        return f"{seconds // 60:02d}:{seconds % 60:02d}"
+
+
+def sparkline(values: list[float], width: int = 60) -> str:
+    """The last values as a line of bars, from the lowest to the highest among them."""
+    shown = values[-width:]
+    low, high = min(shown, default=0.0), max(shown, default=0.0)
+    span = (high - low) or 1.0
+    return "".join(BARS[int((value - low) / span * (len(BARS) - 1))] for value in shown)
+
+
+def _cells(record: RoundRecord, dense_update_bytes: int) -> tuple[str, ...]:
+    figures = record.figures
+    updates, uplink = figures.get("updates", 0.0), figures.get("uplink_bytes", 0.0)
+    each = uplink / updates if updates else 0.0
+    return (
+        str(record.server_round),
+        f"{updates:.0f}/{len(record.cohort)}",
+        f"{figures['train_loss']:.3f}" if "train_loss" in figures else "-",
+        f"{figures['base_accuracy']:.3f}" if "base_accuracy" in figures else "-",
+        f"{uplink / 1000:.1f}",
+        f"{each:.0f} B",
+        f"{dense_update_bytes / each:.0f}x" if each else "-",
+    )
+
+
+def _line(record: RoundRecord, rounds: int, dense_update_bytes: int) -> str:
+    number, updates, loss, accuracy, uplink, each, ratio = _cells(record, dense_update_bytes)
+    return (f"round {number}/{rounds}  updates {updates}  loss {loss}  accuracy {accuracy}  "
+            f"up {uplink} kB  {each} an update  {ratio} less than dense")  # fmt: skip

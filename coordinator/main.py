@@ -1,0 +1,39 @@
+"""`gradsieve`: the command line of operator and researcher. Each command is a file in `commands/`."""
+
+import os
+import sys
+
+import typer
+
+from coordinator.commands.demo import demo
+from coordinator.commands.report import report
+from coordinator.commands.run import run
+from coordinator.commands.serve import serve
+from coordinator.commands.status import status
+from shared.errors import GradsieveError
+
+app = typer.Typer(
+    help="Federated learning for edge boards over MQTT: a device uploads only the gradients that matter.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (demo, run, serve, status, report):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run a command; an error of ours is one line on stderr and its own exit code, never a traceback."""
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    try:
+        app()
+    except GradsieveError as error:
+        print(f"gradsieve: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("gradsieve: interrupted; a run continues with --resume", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

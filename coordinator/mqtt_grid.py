@@ -1,0 +1,248 @@
+"""A Flower Grid over MQTT: any Strategy sends its messages to devices and gets their replies before a deadline."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from uuid import uuid4
+
+from flwr.app import ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+
+from coordinator.flower_compat import (
+    FlowerRun,
+    adopt_identity,
+    empty_run,
+    message_from_bytes,
+    message_to_bytes,
+    node_id_of,
+    set_message_id,
+)
+from coordinator.intake import Intake
+from coordinator.link import Link
+from coordinator.round_offer import offer_from_record
+from shared.errors import MessageError, RunError
+from shared.messages import Evaluated, EvaluateCommand, RoundManifest, TrainCommand, Trouble
+from shared.verdicts import Ruling, Verdict
+
+log = logging.getLogger(__name__)
+
+LONGEST_WAIT_SECONDS = 3600.0
+ERROR_LOST, ERROR_REFUSED, ERROR_TROUBLE, ERROR_LATE = 1001, 1002, 1003, 1004
+
+
+@dataclass
+class Pending:
+    """One message that waits for its reply; `expires` is on the grid's monotonic clock."""
+
+    device: str
+    message: Message
+    expires: float
+    manifest: RoundManifest | None
+    reply: Message | None = None
+
+    @property
+    def category(self) -> str:
+        """Flower's first word of the message type: train, evaluate or query."""
+        return self.message.metadata.message_type.split(".")[0]
+
+
+class MqttGrid(Grid):
+    """Speaks two profiles: `sieve` devices get the round's signed manifest and a command; `flower` devices the message.
+
+    A sieve train reply carries the update object in ConfigRecord "update" under "content", read from the journal one
+    at a time and in order of device name. A device that went away for `grace_seconds`, refused, or could not train
+    replies with a Flower Error.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        run_id: int = 1,
+        intake: Intake | None = None,
+        grace_seconds: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        adopt_identity(run_id)
+        self._run = empty_run(run_id)
+        self._link = link
+        self._intake = intake
+        self._grace_seconds = grace_seconds
+        self._clock = clock
+        self._pending: dict[str, Pending] = {}
+        self._announced: tuple[str, int] | None = None
+        self._cohort: list[str] | None = None
+
+    @property
+    def run(self) -> FlowerRun:
+        """Flower's record of the run."""
+        return self._run
+
+    def set_run(self, run: FlowerRun) -> None:
+        """Take another run record."""
+        self._run = run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """A message to one node; Flower prefers `Message(...)` itself by now."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def restrict(self, cohort: list[str] | None) -> None:
+        """Show strategies only these devices: a resumed round must ask the very devices it asked before."""
+        self._cohort = cohort
+        with self._link.changed:
+            for device in cohort or ():
+                self._link.fleet.expect(device, self._clock())
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Flower's ids of the devices that can be given work, in order of device name."""
+        return [node_id_of(device) for device in self.devices()]
+
+    def devices(self) -> list[str]:
+        """Names of the devices that can be given work."""
+        if self._cohort is not None:
+            return list(self._cohort)
+        with self._link.changed:
+            return self._link.fleet.online()
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Send messages and return their ids; replies come with `pull_messages`."""
+        return [self._push(message, self._clock() + LONGEST_WAIT_SECONDS) for message in messages]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Replies that have come to these messages; each is handed out once."""
+        with self._link.changed:
+            self._collect()
+            ready = [key for key in message_ids if key in self._pending and self._pending[key].reply is not None]
+            taken = [self._pending.pop(key).reply for key in ready]
+        return [reply for reply in taken if reply is not None]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Send, wait until every device answered or is lost, at most `timeout` seconds (never more than an hour)."""
+        seconds = min(timeout or LONGEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS)
+        ids = [self._push(message, self._clock() + seconds) for message in messages]
+        if not self._link.wait_until(lambda: self._all_replied(ids), seconds):
+            late = [self._pending[key].device for key in ids if self._pending[key].reply is None]
+            log.warning("deadline of %.0f s passed: no answer from %s", seconds, ", ".join(late))
+        with self._link.changed:
+            pending = sorted((self._pending.pop(key) for key in ids), key=lambda p: p.device)
+        if pending and self._takes_updates(pending[0]):
+            return self._updates(pending)
+        return [p.reply or _error(p, ERROR_LATE, "no answer before the deadline") for p in pending]
+
+    def on_upload(self, device: str, content: bytes) -> Ruling:
+        """An object came from a device: a Flower reply, or an update for the intake."""
+        if self._link.fleet.devices[device].profile == "flower":
+            return self._on_flower_reply(device, content)
+        if self._intake is None:
+            return Ruling(Verdict.UNSUPPORTED, "this coordinator runs Flower apps only")
+        return self._intake.take(device, content)
+
+    def on_birth(self, device: str) -> None:
+        """Repeat the command of a device that still owes an answer: its connection may have lost it."""
+        for pending in self._pending.values():
+            if pending.device == device and pending.reply is None and pending.manifest:
+                self._command(pending)
+
+    def on_event(self, device: str, event: Evaluated | Trouble) -> None:
+        """An evaluation result answers its message; a trouble ends the wait for that device."""
+        for pending in self._pending.values():
+            if pending.device != device or pending.reply is not None or pending.manifest is None:
+                continue
+            if isinstance(event, Trouble):
+                if event.code != "wrong_message" and event.server_round in (None, pending.manifest.server_round):
+                    pending.reply = _error(pending, ERROR_TROUBLE, f"{event.code}: {event.text}")
+            elif pending.category == "evaluate" and event.server_round == pending.manifest.server_round:
+                pending.reply = _evaluation(pending, event)
+
+    def _push(self, message: Message, expires: float) -> str:
+        message_id = uuid4().hex
+        set_message_id(message, message_id)
+        with self._link.changed:
+            device = self._device_of(message.metadata.dst_node_id)
+            offer = offer_from_record(message.content)
+            pending = Pending(device, message, expires, offer.manifest if offer else None)
+            self._pending[message_id] = pending
+            if offer is None:
+                self._link.send_object(device, message_to_bytes(message))
+            else:
+                if self._announced != (offer.manifest.run, offer.manifest.server_round):
+                    self._link.publisher.announce(offer)
+                    self._announced = (offer.manifest.run, offer.manifest.server_round)
+                if not self._answered(pending):
+                    self._command(pending)
+        return message_id
+
+    def _command(self, pending: Pending) -> None:
+        manifest, seconds = pending.manifest, pending.expires - self._clock()
+        if manifest is None or seconds <= 0:
+            return
+        kind = TrainCommand if pending.category == "train" else EvaluateCommand
+        command = kind(run=manifest.run, server_round=manifest.server_round, seconds=round(seconds, 1))
+        self._link.command(pending.device, command)
+
+    def _device_of(self, node_id: int) -> str:
+        for device in self._link.fleet.devices:
+            if node_id_of(device) == node_id:
+                return device
+        raise RunError(f"no device has Flower node id {node_id}: get the ids from get_node_ids()")
+
+    def _all_replied(self, ids: list[str]) -> bool:
+        self._collect()
+        return all(self._pending[key].reply is not None or self._answered(self._pending[key]) for key in ids)
+
+    def _collect(self) -> None:
+        """Turn what is known of silent devices into Error replies."""
+        now = self._clock()
+        for pending in self._pending.values():
+            if pending.reply is not None or self._answered(pending):
+                continue
+            if self._takes_updates(pending) and self._intake and (why := self._intake.refusal(pending.device)):
+                pending.reply = _error(pending, ERROR_REFUSED, why)
+            elif self._link.connected and self._link.fleet.gone_for(pending.device, now) > self._grace_seconds:
+                pending.reply = _error(pending, ERROR_LOST, "went offline")
+
+    def _takes_updates(self, pending: Pending) -> bool:
+        return pending.manifest is not None and pending.category == "train"
+
+    def _answered(self, pending: Pending) -> bool:
+        if self._intake is None or not self._takes_updates(pending):
+            return False
+        return self._intake.frozen or self._intake.has(pending.device)
+
+    def _updates(self, pending: list[Pending]) -> Iterator[Message]:
+        """Accepted updates straight from the journal, then the errors of the others."""
+        if self._intake is None:
+            raise RunError("sieve devices were asked to train, but this grid has no intake for updates")
+        self._intake.freeze()
+        by_device = {p.device: p for p in pending}
+        for device, content in self._intake.contents():
+            record = RecordDict({"update": ConfigRecord({"content": content})})
+            yield Message(record, reply_to=by_device.pop(device).message)
+        for missing in by_device.values():
+            yield missing.reply or _error(missing, ERROR_LATE, "no update before the deadline")
+
+    def _on_flower_reply(self, device: str, content: bytes) -> Ruling:
+        try:
+            reply = message_from_bytes(content)
+        except MessageError as error:
+            return Ruling(Verdict.REFUSED, str(error))
+        pending = self._pending.get(reply.metadata.reply_to_message_id)
+        if pending is None:
+            return Ruling(Verdict.STALE_ROUND, "nothing waits for this reply")
+        if pending.device != device or reply.metadata.src_node_id != node_id_of(device):
+            return Ruling(Verdict.REFUSED, "the reply names another node than its topic")
+        if pending.reply is not None:
+            return Ruling(Verdict.DUPLICATE, "already replied")
+        pending.reply = reply
+        return Ruling(Verdict.DONE)
+
+
+def _error(pending: Pending, code: int, reason: str) -> Message:
+    return Message(Error(code, f"{pending.device}: {reason}"), reply_to=pending.message)
+
+
+def _evaluation(pending: Pending, event: Evaluated) -> Message:
+    metrics = MetricRecord({"num-examples": event.examples, "loss": event.loss, "correct": event.correct})
+    return Message(RecordDict({"metrics": metrics}), reply_to=pending.message)

@@ -1,0 +1,89 @@
+"""What the coordinator keeps published: its own state, the open round, and the objects devices ask for."""
+
+from dataclasses import dataclass, field
+
+from coordinator.round_offer import RoundOffer
+from shared.blobs import chunks_of
+from shared.messages import CoordinatorState, dump
+from shared.signing import SigningKey, seal
+from shared.topics import Topics
+from shared.transport import Publication, Transport
+from shared.varint import write_varint
+
+
+@dataclass
+class Publisher:
+    """Publishes retained state, states it all anew after every reconnect, and clears what is superseded.
+
+    A blob is published only once a device wants it, except where `announce` is told to push: most devices hold the
+    previous model and need the delta alone.
+    """
+
+    transport: Transport
+    topics: Topics
+    key: SigningKey
+    epoch: str
+    chunk_bytes: int
+    _offers: dict[str, RoundOffer] = field(default_factory=dict)
+    _published: dict[str, int] = field(default_factory=dict)
+
+    def will(self) -> Publication:
+        """What the broker says when this coordinator vanishes."""
+        return self._state(online=False)
+
+    def restate(self) -> None:
+        """State everything again: the broker may have lost it all."""
+        self.transport.publish(self._state(online=True))
+        for offer in self._offers.values():
+            self._publish_manifest(offer)
+        published, self._published = list(self._published), {}
+        for digest in published:
+            self.want(digest)
+
+    def announce(self, offer: RoundOffer, push: tuple[str, ...] = ()) -> None:
+        """Publish a round, replacing the run's last one; blobs of `push` go out at once, superseded ones are cleared."""
+        previous = self._offers.get(offer.manifest.run)
+        self._offers[offer.manifest.run] = offer
+        for digest in set(previous.blobs) - set(offer.blobs) if previous else ():
+            self._clear_blob(digest)
+        self._publish_manifest(offer)
+        for digest in push:
+            self.want(digest)
+
+    def want(self, digest: str) -> bool:
+        """Publish a current object's chunks; False when no open round has it."""
+        content = next((o.blobs[digest] for o in self._offers.values() if digest in o.blobs), None)
+        if content is None:
+            return False
+        chunks = chunks_of(content, self.chunk_bytes)
+        for index, chunk in enumerate(chunks):
+            self.transport.publish(Publication(self.topics.blob_chunk(digest, index), chunk, retain=True))
+        self._published[digest] = len(chunks)
+        return True
+
+    def withdraw(self, run: str) -> None:
+        """A run ended: clear its manifest and objects from the broker."""
+        offer = self._offers.pop(run, None)
+        if offer is not None:
+            self.transport.publish(Publication(self.topics.round_manifest(run), b"", retain=True))
+            for digest in offer.blobs:
+                self._clear_blob(digest)
+
+    def leave(self) -> None:
+        """Say goodbye before a clean disconnect."""
+        self.transport.publish(self._state(online=False))
+
+    def _state(self, online: bool) -> Publication:
+        topic = self.topics.coordinator_state()
+        body = dump(CoordinatorState(online=online, epoch=self.epoch))
+        return Publication(topic, seal(self.key, topic, body), retain=True)
+
+    def _publish_manifest(self, offer: RoundOffer) -> None:
+        topic = self.topics.round_manifest(offer.manifest.run)
+        text = dump(offer.manifest)
+        body = write_varint(len(text)) + text + offer.attachment
+        self.transport.publish(Publication(topic, seal(self.key, topic, body), retain=True))
+
+    def _clear_blob(self, digest: str) -> None:
+        for index in range(self._published.pop(digest, 0)):
+            self.transport.publish(Publication(self.topics.blob_chunk(digest, index), b"", retain=True))

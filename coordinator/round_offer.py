@@ -1,0 +1,34 @@
+"""A round as it is offered to devices, and its way through Flower's records, where strategies put it."""
+
+from dataclasses import dataclass, field
+from typing import cast
+
+from flwr.app import ConfigRecord, RecordDict
+
+from shared.messages import ROUND_MANIFEST, RoundManifest, dump, parse
+
+RECORD = "round"
+
+
+@dataclass(frozen=True)
+class RoundOffer:
+    """Manifest, its inline attachment, and by digest the objects (bundle, full model) a device may ask for."""
+
+    manifest: RoundManifest
+    attachment: bytes
+    blobs: dict[str, bytes] = field(default_factory=dict)
+
+
+def offer_to_record(offer: RoundOffer) -> ConfigRecord:
+    """An ordinary Flower record: a strategy's messages can carry it through any Grid."""
+    return ConfigRecord({"manifest": dump(offer.manifest), "attachment": offer.attachment, **offer.blobs})
+
+
+def offer_from_record(content: RecordDict) -> RoundOffer | None:
+    """The offer in a message's content; None for a message that carries none, such as a stock strategy's."""
+    if RECORD not in content.config_records:
+        return None
+    record = dict(content.config_records[RECORD])
+    manifest = parse(ROUND_MANIFEST, cast(bytes, record.pop("manifest")))
+    attachment = cast(bytes, record.pop("attachment"))
+    return RoundOffer(manifest, attachment, cast(dict[str, bytes], record))

@@ -1,0 +1,199 @@
+"""One run of a job, durable: every step is in the journal before the next begins, so a killed run continues."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from flwr.app import ConfigRecord
+
+from coordinator.admission import Admission, AdmissionLimits, typical_norm
+from coordinator.checkpoints import CheckpointStore
+from coordinator.fleet import Device
+from coordinator.intake import Intake
+from coordinator.job import Job
+from coordinator.journal import Journal
+from coordinator.link import Link
+from coordinator.mqtt_grid import MqttGrid
+from coordinator.records import RoundRecord, RoundState
+from coordinator.strategy import SieveStrategy
+from shared.errors import DeadlineExceeded, GradsieveError, RunError
+from shared.messages import CancelCommand
+
+log = logging.getLogger(__name__)
+
+FAREWELL_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is, for whoever shows it."""
+
+    server_round: int
+    phase: str
+
+
+class Run:
+    """Drives a strategy through its rounds by Flower's own hooks; the journal decides where to begin.
+
+    Round r is: fix cohort and plan (journal), offer, collect (journal, update by update), freeze (journal), aggregate,
+    checkpoint (file), close (journal). A crash between any two steps repeats the one it interrupted, with the same bits.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        strategy: SieveStrategy,
+        journal: Journal,
+        checkpoints: CheckpointStore,
+        link: Link,
+        grid: MqttGrid,
+        intake: Intake,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        on_closed: Callable[[RoundRecord], None] = lambda record: None,
+    ) -> None:
+        self.job, self.strategy, self.journal = job, strategy, journal
+        self._checkpoints, self._link, self._grid, self._intake = checkpoints, link, grid, intake
+        self._on_progress, self._on_closed = on_progress, on_closed
+        self._seen = (0, 0)
+
+    @property
+    def id(self) -> str:
+        """The run's id, as in the journal and on the wire."""
+        return self.strategy.run
+
+    def execute(self) -> dict[str, float]:
+        """Train the rounds that are left, evaluate the last model on all devices, and return the final figures."""
+        with self._recorded():
+            for server_round in range(self._restore() + 1, self.job.rounds + 1):
+                self._round(server_round)
+            figures = self._evaluate()
+            self._farewell()
+        return figures
+
+    @contextmanager
+    def _recorded(self) -> Iterator[None]:
+        try:
+            yield
+        except GradsieveError as error:
+            self.journal.note(self.id, "error", str(error))
+            raise
+        self.journal.finish_run(self.id, "finished")
+
+    def devices(self) -> list[Device]:
+        """The devices heard of so far, by name, as they are now."""
+        with self._link.changed:
+            return [replace(device) for _, device in sorted(self._link.fleet.devices.items())]
+
+    def _restore(self) -> int:
+        """Load the model of the last closed round; its number, or 0 for a run that never closed one."""
+        closed = [r for r in self.journal.rounds(self.id) if r.state is RoundState.CLOSED]
+        if not closed:
+            return 0
+        last = closed[-1]
+        checkpoint = self._checkpoints.load(last.checkpoint)
+        self.strategy.restore(checkpoint.tensors, checkpoint.facts["base"] or None)
+        if self.strategy.model.digest != last.model:
+            raise RunError(f"{last.checkpoint} holds model {self.strategy.model.digest[:12]}, but the journal closed "
+                           f"round {last.server_round} with {last.model[:12]}: restore both from one backup")  # fmt: skip
+        log.info("%s continues after round %d", self.id, last.server_round)
+        return last.server_round
+
+    def _round(self, server_round: int) -> None:
+        record = self._open(server_round)
+        self._traffic()
+        self._intake.open(server_round, record.cohort, self._admission(record))
+        self._grid.restrict(list(record.cohort))
+        arrays, config = self.strategy.arrays(), ConfigRecord({"server-round": server_round})
+        self._report(server_round, "collecting updates")
+        messages = self.strategy.configure_train(server_round, arrays, config, self._grid)
+        replies = self._grid.send_and_receive(messages, timeout=self.job.fleet.round_seconds)
+        self._report(server_round, "aggregating")
+        _, metrics = self.strategy.aggregate_train(server_round, replies)
+        self._grid.restrict(None)
+        self._close(server_round, {k: float(v) for k, v in (metrics or {}).items()})  # type: ignore[arg-type]
+
+    def _open(self, server_round: int) -> RoundRecord:
+        """The round as the journal has it; a new one gets its cohort from the devices that are online."""
+        last = self.journal.last_round(self.id)
+        if last is not None and last.server_round == server_round:
+            return last
+        self._report(server_round, "waiting for devices")
+        cohort = self.strategy.select(server_round, self._gather())
+        plan = self.strategy.plan().to_bytes()
+        return self.journal.open_round(self.id, server_round, self.strategy.model.digest, cohort, plan)
+
+    def _gather(self) -> list[str]:
+        """The devices online, once there are enough of them."""
+        fleet = self.job.fleet
+        enough = self._link.wait_until(lambda: len(self._grid.devices()) >= fleet.minimum_devices, fleet.gather_seconds)
+        devices = self._grid.devices()
+        if not enough:
+            raise DeadlineExceeded(
+                f"waited {fleet.gather_seconds:.0f} s for {fleet.minimum_devices} devices, {len(devices)} are online"
+                f"{': ' + ', '.join(devices) if devices else ''}; start more, or lower fleet.minimum_devices"
+                + ("" if self._link.connected else f" (broker: {self._link.last_disconnect})")
+            )
+        return devices
+
+    def _admission(self, record: RoundRecord) -> Admission | None:
+        """What judges updates of an open round; None when a crash came after the round was frozen."""
+        if record.state is not RoundState.OPEN:
+            return None
+        limits = AdmissionLimits(largest_examples=self.job.fleet.largest_examples)
+        norms = [update.facts.norm for update in self.journal.updates(self.id, record.server_round - 1)]
+        return Admission(
+            self.strategy.layout,
+            self.strategy.plan(),
+            self.id,
+            record.server_round,
+            record.base,
+            limits,
+            typical_norm(norms),
+        )
+
+    def _close(self, server_round: int, figures: dict[str, float]) -> None:
+        model = self.strategy.model
+        name = self._checkpoints.save(server_round, self.strategy.state(), {"base": model.base or ""})
+        figures |= {"delta_bytes": float(len(model.delta))} | self._traffic()
+        self.journal.close_round(self.id, server_round, model.digest, name, figures)
+        self._on_closed(self.journal.round(self.id, server_round))
+
+    def _evaluate(self) -> dict[str, float]:
+        rounds = self.job.rounds
+        self._report(rounds, "evaluating the final model")
+        arrays, config = self.strategy.arrays(), ConfigRecord({"server-round": rounds})
+        messages = self.strategy.configure_evaluate(rounds, arrays, config, self._grid)
+        replies = self._grid.send_and_receive(messages, timeout=self.job.fleet.round_seconds)
+        metrics = self.strategy.aggregate_evaluate(rounds, replies)
+        if metrics is None:
+            raise RunError("no device evaluated the final model: see the devices' troubles in the report")
+        figures = {k: float(v) for k, v in metrics.items()}  # type: ignore[arg-type]
+        self.journal.note(self.id, "final", " ".join(f"{k}={v!r}" for k, v in figures.items()))
+        return figures
+
+    def _farewell(self) -> None:
+        """Tell the devices that the run is over, and wait a moment for their last counters."""
+        with self._link.changed:
+            online = [self._link.fleet.devices[name] for name in self._link.fleet.online()]
+            wanted = {device.name: device.heartbeats + 1 for device in online}
+            for name in wanted:
+                self._link.command(name, CancelCommand(run=self.id))
+            self._link.publisher.withdraw(self.id)
+        devices = self._link.fleet.devices
+        self._link.wait_until(
+            lambda: all(devices[n].heartbeats >= k or not devices[n].online for n, k in wanted.items()),
+            FAREWELL_SECONDS,
+        )
+
+    def _traffic(self) -> dict[str, float]:
+        """Bytes of whole MQTT packets on the coordinator's transport since the last round closed."""
+        with self._link.changed:
+            received = sum(device.received_bytes for device in self._link.fleet.devices.values())
+            sent = self._link.transport.traffic.sent_bytes
+        before, self._seen = self._seen, (received, sent)
+        return {"uplink_bytes": float(received - before[0]), "published_bytes": float(sent - before[1])}
+
+    def _report(self, server_round: int, phase: str) -> None:
+        self._on_progress(Progress(server_round, phase))
+

@@ -1,0 +1,206 @@
+"""The Flower Strategy of sieved rounds: plan the sieve, offer the round, add up what came, step the server model."""
+
+import hashlib
+import logging
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+from safetensors.numpy import save_file
+
+from coordinator.aggregation import WeightedMean
+from coordinator.job import Job
+from coordinator.predictor import BlockPredictor, SieveFacts
+from coordinator.round_offer import RECORD, RoundOffer, offer_to_record
+from coordinator.server_model import ServerModel, model_bytes
+from shared.compression.plan import Plan, plan_from_densities
+from shared.compression.registry import codec_by_name, decode_frame
+from shared.layout import F32, Layout
+from shared.messages import BlobRef, LocalWork, RoundManifest
+from shared.update import UpdateObject
+
+log = logging.getLogger(__name__)
+
+LARGEST_INLINE_BYTES = 24 * 1024
+
+
+@dataclass
+class RoundTally:
+    """What the accepted updates of one round say, each a plain sum over devices."""
+
+    updates: int = 0
+    examples: int = 0
+    train_loss: float = 0.0
+    accuracy: float = 0.0
+    evaluated: int = 0
+    failures: list[str] = field(default_factory=list)
+
+    def figures(self) -> dict[str, float]:
+        """Means for the journal; accuracy is the mean over devices, of the model that the round began with."""
+        figures = {"updates": float(self.updates), "examples": float(self.examples)}
+        if self.updates:
+            figures["train_loss"] = self.train_loss / self.updates
+        if self.evaluated:
+            figures["base_accuracy"] = self.accuracy / self.evaluated
+        return figures
+
+
+class SieveStrategy(Strategy):
+    """Federated averaging of sieved updates with server momentum; the predictor plans each round's sieve.
+
+    Everything it does in a round follows from its state, which a checkpoint keeps: a resumed round is the same round.
+    """
+
+    def __init__(self, job: Job, run: str, layout: Layout, initial: F32, bundle: bytes) -> None:
+        self.job, self.run, self.layout = job, run, layout
+        self.model = ServerModel(layout, initial)
+        self.predictor = BlockPredictor(layout, job.seed)
+        self.tally = RoundTally()
+        self._bundle = bundle
+        self._codec = codec_by_name(job.sieve.codec)
+        self._downlink = codec_by_name(job.downlink.codec)
+
+    def summary(self) -> None:
+        """Log what this strategy is about to do."""
+        log.info("%s: %d rounds of %d values, %s sieve at %d bytes an update", self.run, self.job.rounds,
+                 self.layout.size, self.job.sieve.codec, self.job.sieve.budget_bytes)  # fmt: skip
+
+    def plan(self) -> Plan:
+        """The sieve's plan for the coming round."""
+        budget_bytes = self.job.sieve.budget_bytes
+        if self.job.sieve.codec != "partition" or self.job.sieve.prior == "none":
+            return Plan(budget_bytes)
+        return Plan(budget_bytes, plan_from_densities(self.predictor.densities(budget_bytes)))
+
+    def select(self, server_round: int, devices: list[str]) -> list[str]:
+        """The devices asked in a round: a share of those online, drawn by seed and round alone."""
+        count = max(1, round(len(devices) * self.job.fleet.participation))
+        digest = hashlib.sha256(f"{self.job.seed}/{server_round}".encode()).digest()
+        return sorted(random.Random(digest).sample(sorted(devices), min(count, len(devices))))  # noqa: S311  not a secret
+
+    def offer(self, server_round: int) -> RoundOffer:
+        """The round as devices see it: the model to start from, how to get there, the plan, and the work."""
+        attachment = bytearray()
+
+        def inline(content: bytes) -> BlobRef:
+            attachment.extend(content)
+            return _ref(content, offset=len(attachment) - len(content))
+
+        model, delta = model_bytes(self.model.public), self.model.delta
+        blobs = {(ref := _ref(content)).digest: content for content in (self._bundle, model)}
+        small = len(delta) <= LARGEST_INLINE_BYTES
+        if delta and not small:
+            blobs[_ref(delta).digest] = delta
+        manifest = RoundManifest(
+            run=self.run,
+            server_round=server_round,
+            bundle=_ref(self._bundle),
+            model=_ref(model),
+            base=self.model.base,
+            delta=None if not delta else inline(delta) if small else _ref(delta),
+            plan=inline(self.plan().to_bytes()),
+            work=self._local_work(server_round),
+        )
+        return RoundOffer(manifest, bytes(attachment), blobs)
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """One message a device, all with the same offer: the grid publishes it once."""
+        return self._messages(server_round, "train", grid)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Add each update as it is read, step the server model, and teach the predictor what was really sent."""
+        plan, facts = self.plan(), []
+        mean, self.tally = WeightedMean(self.layout.size), RoundTally()
+        for reply in replies:
+            if reply.has_error():
+                self.tally.failures.append(reply.error.reason or "")
+                continue
+            content = reply.content.config_records["update"]["content"]
+            facts.append(self._add(UpdateObject.unpack(bytes(content)), plan, mean))  # type: ignore[arg-type]
+        if self.tally.updates < self.job.fleet.minimum_updates:
+            log.warning("round %d is void: %d updates, at least %d are wanted; the model stays",
+                        server_round, self.tally.updates, self.job.fleet.minimum_updates)  # fmt: skip
+            return None, MetricRecord(self.tally.figures())
+        update = mean.mean()
+        server = self.job.server
+        self.model.step(update, server.momentum, server.learning_rate, self._downlink, self.job.downlink.budget_bytes)
+        self.predictor.observe(update, facts, plan.budget_bytes)
+        return self.arrays(), MetricRecord(self.tally.figures())
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Every update reports how the model it began with does, so only the last model needs a question of its own."""
+        return self._messages(server_round + 1, "evaluate", grid) if server_round >= self.job.rounds else []
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """The mean over devices of the accuracy on their own test windows."""
+        scores = [next(iter(r.content.metric_records.values())) for r in replies if not r.has_error()]
+        scores = [score for score in scores if score["num-examples"]]
+        if not scores:
+            return None
+        accuracy = [float(s["correct"]) / float(s["num-examples"]) for s in scores]  # type: ignore[arg-type]
+        losses = [float(s["loss"]) for s in scores]  # type: ignore[arg-type]
+        return MetricRecord({"accuracy": float(np.mean(accuracy)), "loss": float(np.mean(losses)), "devices": len(scores)})
+
+    def arrays(self) -> ArrayRecord:
+        """The public model by tensor name, as Flower carries models."""
+        return ArrayRecord({name: Array(tensor) for name, tensor in self.layout.split(self.model.public).items()})
+
+    def save_model(self, path: Path) -> None:
+        """Write the public model by tensor name, as safetensors."""
+        save_file({name: np.ascontiguousarray(t) for name, t in self.layout.split(self.model.public).items()}, path)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All arrays that the next round follows from."""
+        state: dict[str, np.ndarray] = {f"model.{k}": v for k, v in self.model.state().items()}
+        state |= {f"predictor.{k}": v for k, v in self.predictor.state().items()}
+        return state | {"delta": np.frombuffer(self.model.delta, np.uint8)}
+
+    def restore(self, state: dict[str, np.ndarray], base: str | None) -> None:
+        """Continue from a checkpoint's arrays, bit for bit; `base` is the digest that the delta starts from."""
+        parts = {prefix: {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+                 for prefix in ("model.", "predictor.")}  # fmt: skip
+        self.model.restore(parts["model."], base, state["delta"].tobytes())
+        self.predictor.restore(parts["predictor."])
+
+    def _messages(self, server_round: int, message_type: str, grid: Grid) -> list[Message]:
+        record = RecordDict({RECORD: offer_to_record(self.offer(server_round))})
+        return [Message(record, node_id, message_type) for node_id in grid.get_node_ids()]
+
+    def _add(self, update: UpdateObject, plan: Plan, mean: WeightedMean) -> SieveFacts:
+        header = update.header
+        sparse = decode_frame(update.frame, self.layout, plan)
+        mean.add(sparse, header.examples if self.job.server.weighting == "examples" else 1)
+        self.tally.updates += 1
+        self.tally.examples += header.examples
+        self.tally.train_loss += header.loss
+        if header.tested:
+            self.tally.evaluated += 1
+            self.tally.accuracy += header.correct / header.tested
+        return SieveFacts.of(sparse, self.layout, header.threshold)
+
+    def _local_work(self, server_round: int) -> LocalWork:
+        work = self.job.work
+        return LocalWork(
+            steps=work.steps,
+            batch_size=work.batch_size,
+            learning_rate=work.rate_at(min(server_round, self.job.rounds), self.job.rounds),
+            momentum=work.momentum,
+            weight_decay=work.weight_decay,
+            codec=self.job.sieve.codec,
+            seed=self.job.seed,
+        )
+
+
+def _ref(content: bytes, offset: int | None = None) -> BlobRef:
+    return BlobRef(digest=hashlib.sha256(content).hexdigest(), size=len(content), offset=offset)

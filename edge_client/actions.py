@@ -1,0 +1,104 @@
+"""What the session asks its shell to do; publishing is a plain `Publication`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_client.orders import Order
+from shared.transport import Publication
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Ask for topics."""
+
+    filters: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """Stop asking for topics."""
+
+    filters: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckBundle:
+    """Verify an archive and keep it; `Session.on_bundle` follows."""
+
+    digest: str
+    archive: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DropBundle:
+    """Delete an archive that the trainer cannot use."""
+
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeepFile:
+    """Write what an order refers to."""
+
+    path: Path
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitOrder:
+    """Give the trainer work; `Session.on_answer` follows."""
+
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPending:
+    """Read the update that the trainer committed; `Session.on_pending` follows."""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Record the final verdict on a run's pending update."""
+
+    run: str
+    server_round: int
+    accepted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetRun:
+    """Delete every file of a run."""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendHeartbeat:
+    """Publish a heartbeat with this phase and the counters that only the shell knows."""
+
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Write one line to the log."""
+
+    text: str
+
+
+Action = (
+    Publication
+    | Subscribe
+    | Unsubscribe
+    | CheckBundle
+    | DropBundle
+    | KeepFile
+    | SubmitOrder
+    | LoadPending
+    | Settle
+    | ForgetRun
+    | SendHeartbeat
+    | Note
+)

@@ -1,0 +1,198 @@
+"""The resident half of a device: it feeds the session with what happens and performs what the session asks for."""
+
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from importlib.metadata import PackageNotFoundError, version
+
+from edge_client.actions import (
+    Action,
+    CheckBundle,
+    DropBundle,
+    ForgetRun,
+    KeepFile,
+    Note,
+    SendHeartbeat,
+    Settle,
+    SubmitOrder,
+    Subscribe,
+    Unsubscribe,
+)
+from edge_client.memory import available_bytes, peak_rss_bytes
+from edge_client.orders import Trained
+from edge_client.outbox import Outbox
+from edge_client.presence import Identity
+from edge_client.session import Limits, Session
+from edge_client.settings import EdgeSettings
+from edge_client.trainer import Trainer
+from shared.bundle import open_bundle
+from shared.errors import BrokerUnreachable, BundleError, SignatureError
+from shared.messages import Heartbeat, dump
+from shared.tcp_bytes import TcpBytes
+from shared.topics import Topics
+from shared.transport import Connected, Disconnected, Publication, Transport, TransportEvent
+
+log = logging.getLogger(__name__)
+
+LONGEST_WAIT_SECONDS = 1.0
+
+
+def agent_version() -> str:
+    """The program's name and version, as a birth states them."""
+    try:
+        return f"gradsieve-edge {version('gradsieve')}"
+    except PackageNotFoundError:
+        return "gradsieve-edge"
+
+
+class Agent:
+    """One device: transport, trainer and state directory around a `Session`.
+
+    `run` serves until it is stopped. A caller with its own loop uses `start`, `step` and `leave`.
+    """
+
+    def __init__(
+        self,
+        settings: EdgeSettings,
+        outbox: Outbox,
+        transport: Transport,
+        trainer: Trainer,
+        *,
+        jitter: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
+        tcp_bytes: Callable[[], TcpBytes | None] = lambda: None,
+    ) -> None:
+        self._settings = settings
+        self._outbox = outbox
+        self._transport = transport
+        self._trainer = trainer
+        self._clock = clock
+        self._tcp_bytes = tcp_bytes
+        self._trusted = settings.signer_keys()
+        self._identity = Identity(
+            settings.name, Topics(settings.topic_root), outbox.next_connection(), agent_version()
+        )
+        limits = Limits(
+            settings.broker.max_chunk_bytes, settings.largest_bundle_bytes, settings.heartbeat_seconds
+        )
+        self._session = Session(self._identity, self._trusted, outbox.paths, outbox.recover(), limits, jitter)
+
+    @property
+    def phase(self) -> str:
+        """What the device is doing or waiting for."""
+        return self._session.phase
+
+    def run(self, stop: threading.Event, connect_seconds: float | None = None) -> None:
+        """Serve until `stop` is set, then leave cleanly.
+
+        Raises `BrokerUnreachable` when there was no connection within `connect_seconds`; None waits for ever.
+        """
+        self.start()
+        try:
+            if connect_seconds is not None:
+                self._wait_connected(stop, connect_seconds)
+            while not stop.is_set():
+                self.step(LONGEST_WAIT_SECONDS)
+        finally:
+            self.leave()
+
+    def start(self) -> None:
+        """Begin to connect."""
+        log.info("%s: connecting as start %d", self._identity.device, self._identity.connection)
+        self._transport.connect(self._identity.will())
+
+    def step(self, longest_wait_seconds: float) -> TransportEvent | None:
+        """Wait for one event, at most so long, and do all that is due; returns the event."""
+        wait_seconds = min(longest_wait_seconds, self._session.next_wake() - self._clock())
+        event = self._transport.receive(max(0.0, wait_seconds))
+        if event is not None:
+            self._perform(self._session.on_event(event, self._clock()))
+        for answer in self._trainer.poll():
+            update = self._outbox.pending(answer.run) if isinstance(answer, Trained) else None
+            self._perform(self._session.on_answer(answer, update, self._clock()))
+        if self._session.next_wake() <= self._clock():
+            self._perform(self._session.tick(self._clock()))
+        return event
+
+    def leave(self) -> None:
+        """Say goodbye, end the trainer and close the connection."""
+        log.info("%s: leaving", self._identity.device)
+        self._transport.publish(self._identity.will())
+        self._transport.close()
+        self._trainer.close()
+
+    def _wait_connected(self, stop: threading.Event, connect_seconds: float) -> None:
+        deadline, reason = self._clock() + connect_seconds, "no answer yet"
+        while not stop.is_set():
+            left_seconds = deadline - self._clock()
+            if left_seconds <= 0:
+                address = self._settings.broker.address
+                raise BrokerUnreachable(f"no broker at {address} within {connect_seconds:g} s: {reason}")
+            event = self.step(min(left_seconds, LONGEST_WAIT_SECONDS))
+            if isinstance(event, Connected):
+                return
+            if isinstance(event, Disconnected):
+                reason = event.reason
+
+    def _perform(self, actions: Iterable[Action]) -> None:
+        todo = deque(actions)
+        while todo:
+            action = todo.popleft()
+            try:
+                todo.extend(self._perform_one(action))
+            except OSError as error:
+                log.error("%s: state directory: %s: check space and rights", self._identity.device, error)
+
+    def _perform_one(self, action: Action) -> Iterable[Action]:
+        """Do one thing; returns what the session wants done because of it."""
+        match action:
+            case Publication():
+                self._transport.publish(action)
+            case Subscribe(filters):
+                self._transport.subscribe(*filters)
+            case Unsubscribe(filters):
+                self._transport.unsubscribe(*filters)
+            case CheckBundle(digest, archive):
+                return self._session.on_bundle(digest, self._check_bundle(digest, archive), self._clock())
+            case DropBundle(digest):
+                self._outbox.drop_bundle(digest)
+            case KeepFile(path, content):
+                self._outbox.keep(path, content)
+            case SubmitOrder(order):
+                self._trainer.submit(order)
+            case Settle(run, server_round, accepted):
+                self._outbox.settle(run, server_round, accepted)
+            case ForgetRun(run):
+                self._outbox.forget(run)
+            case SendHeartbeat(phase):
+                self._transport.publish(self._heartbeat(phase))
+            case Note(text):
+                log.info("%s: %s", self._identity.device, text)
+        return ()
+
+    def _check_bundle(self, digest: str, archive: bytes) -> str | None:
+        """Keep a good bundle; returns why a bad one is refused."""
+        try:
+            open_bundle(archive, self._trusted, self._settings.largest_bundle_bytes, available_bytes())
+            self._outbox.keep_bundle(digest, archive)
+        except (BundleError, SignatureError) as error:
+            return str(error)
+        except OSError as error:
+            return f"the bundle cannot be stored: {error}"
+        return None
+
+    def _heartbeat(self, phase: str) -> Publication:
+        traffic, tcp = self._transport.traffic, self._tcp_bytes()
+        heartbeat = Heartbeat(
+            phase=phase,
+            sent_bytes=traffic.sent_bytes,
+            received_bytes=traffic.received_bytes,
+            tcp_sent_bytes=tcp.acked_sent if tcp else None,
+            tcp_received_bytes=tcp.received if tcp else None,
+            peak_rss_bytes=peak_rss_bytes(),
+            trainer_peak_rss_bytes=self._trainer.peak_rss_bytes(),
+        )
+        return Publication(self._identity.topics.heartbeat(self._identity.device), dump(heartbeat), qos=0)

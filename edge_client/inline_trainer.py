@@ -1,0 +1,156 @@
+"""The trainer in this process: what fleets, tests and the trainer's own child process run."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from edge_client.data import DataSource
+from edge_client.local_round import carried_over, run_round
+from edge_client.model_file import ModelFile
+from edge_client.orders import (
+    Answer,
+    EvaluateOrder,
+    Failed,
+    NeedModel,
+    Order,
+    Scored,
+    Trained,
+    TrainOrder,
+    TroubleCode,
+    failed,
+)
+from edge_client.pending import PendingStore, PendingUpdate
+from edge_client.task import Task, read_archive
+from shared.compression.plan import Plan
+from shared.errors import BundleError, DataError, DeadlineExceeded, RemoteError, SettingsError, TrainerError
+from shared.layout import F32
+
+TROUBLES: dict[type[Exception], TroubleCode] = {
+    DataError: "data_error",
+    BundleError: "bundle_refused",
+    RemoteError: "wrong_message",
+    SettingsError: "wrong_message",
+    DeadlineExceeded: "trainer_failed",
+    TrainerError: "trainer_failed",
+    OSError: "trainer_failed",
+}
+
+
+class InlineTrainer:
+    """Carries out each order within `submit`; the last bundle's sessions and data stay loaded between orders.
+
+    `clock` is monotonic, in seconds.
+    """
+
+    def __init__(self, state_dir: Path, source: DataSource, clock: Callable[[], float]) -> None:
+        self._state_dir, self._source, self._clock = state_dir, source, clock
+        self._answers: list[Answer] = []
+        self._loaded: tuple[str, Task] | None = None
+
+    def submit(self, order: Order) -> None:
+        """Do the work of `order`; its answer waits for `poll`."""
+        try:
+            answer = self._carry_out(order, self._clock() + order.seconds)
+        except tuple(TROUBLES) as error:
+            answer = _explain(order, error)
+        self._answers.append(answer)
+
+    def poll(self) -> list[Answer]:
+        """The answers since the last poll, oldest first."""
+        answers, self._answers = self._answers, []
+        return answers
+
+    def peak_rss_bytes(self) -> int:
+        """0: this trainer has no process of its own."""
+        return 0
+
+    def close(self) -> None:
+        """Forget sessions and data."""
+        self._loaded = None
+
+    def _carry_out(self, order: Order, deadline: float) -> Answer:
+        folder = self._state_dir / "runs" / order.run
+        folder.mkdir(parents=True, exist_ok=True)
+        store = PendingStore(folder)
+        if isinstance(order, TrainOrder) and (answer := _known(order, store)):
+            return answer
+        task = self._task(Path(order.bundle))
+        model = _model(order, ModelFile(folder, task.layout))
+        if model is None:
+            return NeedModel(run=order.run, server_round=order.server_round)
+        if isinstance(order, EvaluateOrder):
+            return _score(order, task, model)
+        return _train(order, task, model, store, lambda: self._clock() < deadline)
+
+    def _task(self, archive: Path) -> Task:
+        if self._loaded is None or self._loaded[0] != archive.stem:
+            self._loaded = None
+            self._loaded = archive.stem, Task(read_archive(archive), self._source)
+        return self._loaded[1]
+
+
+def _known(order: TrainOrder, store: PendingStore) -> Answer | None:
+    """The answer that is clear without any training."""
+    update = store.read()
+    if update is None:
+        return None
+    if (update.run, update.server_round, update.base) == (order.run, order.server_round, order.target):
+        return _trained(update)
+    if store.verdict_on(update) is None:
+        text = f"the update of round {update.server_round} waits for its verdict: offer it again first"
+        return failed(order, "not_eligible", text)
+    return None
+
+
+def _model(order: Order, kept: ModelFile) -> F32 | None:
+    """The model that the order is about, by the shortest way."""
+    model = kept.load(order.target)
+    if model is None and order.model is not None:
+        return kept.replace(Path(order.model), order.target)
+    if model is None and order.base is not None and order.delta is not None:
+        return kept.advance(order.base, Path(order.delta), order.target)
+    return model
+
+
+def _score(order: EvaluateOrder, task: Task, model: F32) -> Answer:
+    x, y = task.split.test_x, task.split.test_y
+    if not len(x):
+        raise DataError("no recording is long enough to test on: add longer ones")
+    score = task.runtime.evaluate(model, x, y)
+    return Scored(
+        run=order.run,
+        server_round=order.server_round,
+        loss=score.loss,
+        correct=score.correct,
+        examples=score.examples,
+        model=order.target,
+    )
+
+
+def _train(order: TrainOrder, task: Task, model: F32, store: PendingStore, has_time: Callable[[], bool]) -> Trained:
+    plan = Path(order.plan).read_bytes() if order.plan else b""
+    result = run_round(
+        order,
+        task,
+        Plan.from_bytes(plan, task.layout) if plan else None,
+        model,
+        carried_over(store, task.layout, order.server_round),
+        has_time,
+    )
+    update = PendingUpdate(order.run, order.server_round, order.target, result.steps, result.object, plan)
+    store.commit(update, memoryview(result.residual))
+    return _trained(update)
+
+
+def _trained(update: PendingUpdate) -> Trained:
+    return Trained(
+        run=update.run,
+        server_round=update.server_round,
+        object_bytes=len(update.object),
+        steps=update.steps,
+        model=update.base,
+    )
+
+
+def _explain(order: Order, error: Exception) -> Failed:
+    code = next(code for kind, code in TROUBLES.items() if isinstance(error, kind))
+    return failed(order, code, str(error))

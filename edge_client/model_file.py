@@ -1,0 +1,70 @@
+"""The public model of a run on the device: raw little-endian float32, found again by its SHA-256."""
+
+import hashlib
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+
+from shared.compression.plan import Plan
+from shared.compression.registry import decode_frame
+from shared.errors import DecodeError, DigestMismatch
+from shared.layout import F32, Layout
+
+log = logging.getLogger(__name__)
+
+
+class ModelFile:
+    """`model.bin` in the folder of a run; written without fsync, since a torn one fails its digest and is refetched."""
+
+    def __init__(self, folder: Path, layout: Layout) -> None:
+        self._path, self._layout = folder / "model.bin", layout
+
+    def load(self, digest: str) -> F32 | None:
+        """The kept model, a float32 `[layout.size]` vector, if it is the one with this digest."""
+        if not self._path.exists():
+            return None
+        model = np.fromfile(self._path, "<f4")
+        return model if model.size == self._layout.size and digest_of(model) == digest else None
+
+    def replace(self, source: Path, digest: str) -> F32:
+        """Keep the whole model in `source`; raises `DigestMismatch` when it is not the one with this digest."""
+        model = np.fromfile(source, "<f4")
+        if model.size != self._layout.size or digest_of(model) != digest:
+            raise DigestMismatch(
+                f"model of {source.stat().st_size} bytes, {self._layout.size * 4} expected, does not have digest "
+                f"{digest[:16]}…: publish it again"
+            )
+        self._write(model)
+        return model
+
+    def advance(self, base: str, delta: Path, target: str) -> F32 | None:
+        """Add the codec frame in `delta` to the kept model `base` and keep the result.
+
+        None, and nothing changes, when `base` is not at hand or the sum is not `target`.
+        """
+        model = self.load(base)
+        if model is None:
+            return None
+        frame = delta.read_bytes()
+        try:
+            decode_frame(frame, self._layout, Plan(budget_bytes=max(len(frame), 1))).add_to(model)
+        except DecodeError as error:
+            log.warning("the delta to model %s cannot be decoded, the whole model is needed: %s", target[:16], error)
+            return None
+        if digest_of(model) != target:
+            log.warning("the delta from model %s does not lead to %s: the whole is needed", base[:16], target[:16])
+            return None
+        self._write(model)
+        return model
+
+    def _write(self, model: F32) -> None:
+        temporary = self._path.with_name(self._path.name + ".tmp")
+        model.tofile(temporary)
+        os.replace(temporary, self._path)
+
+
+def digest_of(model: F32) -> str:
+    """The hex SHA-256 that names a model."""
+    return hashlib.sha256(np.ascontiguousarray(model, "<f4").data).hexdigest()

@@ -1,0 +1,105 @@
+"""What the agent orders from its trainer and what the trainer answers: one JSON line each, large things as files."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from shared.messages import Count, Digest, LocalWork, Message, Round, RunId, Seconds, dump
+
+LONGEST_TEXT = 500
+FilePath = Annotated[str, Field(min_length=1, max_length=4096)]
+TroubleCode = Literal["data_error", "bundle_refused", "trainer_failed", "not_eligible", "wrong_message"]
+
+
+class ModelOrder(Message):
+    """What both orders share: the round's public model and the way there.
+
+    `bundle` is the verified archive. `model` is a file with the whole model; `delta` a file with the codec frame that
+    leads from `base` to `target`. With neither, the trainer must hold `target` already.
+    """
+
+    run: RunId
+    server_round: Round
+    bundle: FilePath
+    model: FilePath | None = None
+    delta: FilePath | None = None
+    base: Digest | None = None
+    target: Digest
+    seconds: Seconds
+
+
+class TrainOrder(ModelOrder):
+    """Train from `target`, sieve the update by `plan` (a file; none: the frame pays for its own partition), commit it.
+
+    With `evaluate`, the received model is scored on the local test windows first.
+    """
+
+    kind: Literal["train"] = "train"
+    device: str
+    plan: FilePath | None = None
+    work: LocalWork
+    evaluate: bool = False
+
+
+class EvaluateOrder(ModelOrder):
+    """Score `target` on the local test windows."""
+
+    kind: Literal["evaluate"] = "evaluate"
+
+
+class Answered(Message):
+    """What all answers share; `peak_rss_bytes` is the trainer process's own peak so far, 0 where it has none."""
+
+    run: RunId
+    server_round: Round
+    peak_rss_bytes: Count = 0
+
+
+class Trained(Answered):
+    """The update lies committed in pending.bin, trained from `model` in `steps` steps; `object_bytes` are to upload."""
+
+    kind: Literal["trained"] = "trained"
+    object_bytes: Count
+    steps: Count
+    model: Digest
+
+
+class Scored(Answered):
+    """How `model` does on the local test windows: mean loss, and `correct` of `examples`."""
+
+    kind: Literal["scored"] = "scored"
+    loss: Annotated[float, Field(allow_inf_nan=False)]
+    correct: Count
+    examples: Count
+    model: Digest
+
+
+class Failed(Answered):
+    """The order could not be carried out; nothing was committed."""
+
+    kind: Literal["failed"] = "failed"
+    code: TroubleCode
+    text: Annotated[str, Field(max_length=LONGEST_TEXT)]
+
+
+class NeedModel(Answered):
+    """The trainer cannot get to `target` from what it holds: order again with the whole model."""
+
+    kind: Literal["need_model"] = "need_model"
+
+
+Order = TrainOrder | EvaluateOrder
+Answer = Trained | Scored | Failed | NeedModel
+
+ORDER: TypeAdapter[TrainOrder | EvaluateOrder] = TypeAdapter(Annotated[Order, Field(discriminator="kind")])
+ANSWER: TypeAdapter[Trained | Scored | Failed | NeedModel] = TypeAdapter(Annotated[Answer, Field(discriminator="kind")])
+
+
+def to_line(message: Order | Answer) -> bytes:
+    """The message as one line, with its line feed."""
+    return dump(message) + b"\n"
+
+
+def failed(order: Order, code: TroubleCode, text: str) -> Failed:
+    """The answer that `order` failed, its text cut to what a trouble event carries."""
+    return Failed(run=order.run, server_round=order.server_round, code=code, text=text[:LONGEST_TEXT])

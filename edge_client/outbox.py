@@ -1,0 +1,129 @@
+"""The device's state directory: bundles, the files of each run, unsettled updates, the count of connections.
+
+state/
+  connection            how often this device has started, as text
+  bundles/{digest}.gsb  verified archives
+  runs/{run}/           the trainer's model and pending update, the verdict, and what was fetched for a round
+"""
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_client.pending import PendingStore, PendingUpdate
+from shared.errors import SettingsError
+
+MOST_BUNDLES = 4
+RUN_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class StatePaths:
+    """Where things lie below a state directory; it only names files and never touches them."""
+
+    root: Path
+
+    def bundle(self, digest: str) -> Path:
+        """A verified bundle's archive."""
+        return self.root / "bundles" / f"{digest}.gsb"
+
+    def run(self, run: str) -> Path:
+        """The folder of a run."""
+        return self.root / "runs" / run
+
+    def received(self, run: str, what: str) -> Path:
+        """An object that was fetched for the open round of `run`: its `model`, `delta` or `plan`."""
+        return self.run(run) / f"received-{what}.bin"
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What an agent finds when it starts: bundles it need not fetch, updates to offer, rounds that are settled."""
+
+    bundles: frozenset[str] = frozenset()
+    unsettled: tuple[PendingUpdate, ...] = ()
+    settled_rounds: tuple[tuple[str, int], ...] = ()
+
+
+class Outbox:
+    """Reads and writes the files of a state directory; raises `SettingsError` when the directory cannot be used."""
+
+    def __init__(self, root: Path) -> None:
+        self.paths = StatePaths(root)
+        try:
+            (root / "bundles").mkdir(parents=True, exist_ok=True)
+            (root / "runs").mkdir(exist_ok=True)
+            for leftover in root.rglob("*.tmp"):
+                leftover.unlink()
+        except OSError as error:
+            raise SettingsError(
+                f"state directory {root}: {error.strerror}: choose a folder this user can write"
+            ) from None
+
+    def next_connection(self) -> int:
+        """One more than the last time, kept on disk: the broker's will of an earlier life must be recognisable."""
+        counter = self.paths.root / "connection"
+        text = counter.read_text() if counter.exists() else ""
+        number = int(text) + 1 if text.isascii() and text.isdigit() else 1
+        replace_file(counter, str(number).encode())
+        return number
+
+    def recover(self) -> Recovered:
+        """What earlier lives of the agent left behind."""
+        unsettled, settled = [], []
+        for folder in sorted((self.paths.root / "runs").iterdir()):
+            update = PendingStore(folder).read() if RUN_NAME.fullmatch(folder.name) else None
+            if update is None or update.run != folder.name:
+                continue
+            if PendingStore(folder).verdict_on(update) is None:
+                unsettled.append(update)
+            else:
+                settled.append((update.run, update.server_round))
+        bundles = (path.stem for path in (self.paths.root / "bundles").glob("*.gsb"))
+        return Recovered(frozenset(b for b in bundles if DIGEST.fullmatch(b)), tuple(unsettled), tuple(settled))
+
+    def pending(self, run: str) -> PendingUpdate | None:
+        """The run's update that still waits for a verdict."""
+        return PendingStore(self.paths.run(run)).unsettled()
+
+    def settle(self, run: str, server_round: int, accepted: bool) -> None:
+        """Record the final verdict on a run's pending update."""
+        PendingStore(self.paths.run(run)).settle(server_round, accepted)
+
+    def keep(self, path: Path, content: bytes) -> None:
+        """Write a fetched object, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, content)
+
+    def keep_bundle(self, digest: str, archive: bytes) -> None:
+        """Keep a verified bundle and drop those that were not used for longest."""
+        self.keep(self.paths.bundle(digest), archive)
+        by_age = sorted((self.paths.root / "bundles").glob("*.gsb"), key=lambda path: path.stat().st_mtime_ns)
+        for old in by_age[:-MOST_BUNDLES]:
+            old.unlink()
+
+    def drop_bundle(self, digest: str) -> None:
+        """Forget an archive that turned out to be unusable."""
+        self.paths.bundle(digest).unlink(missing_ok=True)
+
+    def forget(self, run: str) -> None:
+        """Drop every file of a run that ended."""
+        shutil.rmtree(self.paths.run(run), ignore_errors=True)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write `content` so that a power cut leaves the old file or the new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,366 @@
+"""The device's state machine: what happened goes in, what to do comes out. It has no sockets, files or clock.
+
+A command becomes an `Assignment`. After every input each assignment is taken as far as what is here allows:
+
+    manifest of its round → bundle (fetched, checked) → plan, delta or whole model → verdict on the last update
+    → trainer → upload
+
+A run has at most one unsettled update, and nothing is trained for it before the final verdict came. Only one order is
+with the trainer at a time.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_client.actions import Action, DropBundle, ForgetRun, KeepFile, Note, SendHeartbeat, Settle, SubmitOrder
+from edge_client.assignment import Assignment, Stage
+from edge_client.inbox import Inbox, Mail, OpenRound
+from edge_client.orders import Answer, Failed, NeedModel, Order, Scored, Trained, TroubleCode
+from edge_client.outbox import Recovered, StatePaths
+from edge_client.pending import PendingUpdate
+from edge_client.presence import LONGEST_TEXT, Identity, Presence
+from edge_client.shelf import Shelf
+from edge_client.uploads import Uploads, Verdicted
+from shared.errors import RemoteError
+from shared.messages import (
+    CancelCommand,
+    CoordinatorState,
+    EvaluateCommand,
+    Evaluated,
+    RebirthCommand,
+    TrainCommand,
+    Trouble,
+)
+from shared.signing import VerifyKey
+from shared.transport import Connected, Disconnected, Publication, Received, Refused, Subscribed, TransportEvent
+from shared.verdicts import Verdict
+
+MOST_ASSIGNMENTS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a device is ready to carry: one payload, one fetched object, and the time between heartbeats."""
+
+    largest_payload_bytes: int
+    largest_object_bytes: int
+    heartbeat_seconds: float
+
+
+@dataclass
+class _Errand:
+    """The order that the trainer has; `dropped` once its run was cancelled."""
+
+    order: Order
+    dropped: bool = False
+
+
+class Session:
+    """One device on the air.
+
+    Each `on_…` method and `tick` take one input with monotonic seconds and return the actions to perform, in order.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        trusted: Sequence[VerifyKey],
+        paths: StatePaths,
+        recovered: Recovered,
+        limits: Limits,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._identity = identity
+        self._paths = paths
+        self._largest_payload_bytes = limits.largest_payload_bytes
+        self._payload_bytes = limits.largest_payload_bytes
+        self._inbox = Inbox(identity.device, identity.topics, trusted)
+        self._presence = Presence(identity, limits.heartbeat_seconds)
+        self._shelf = Shelf(identity, recovered.bundles, limits.largest_object_bytes, jitter)
+        self._uploads = Uploads(jitter)
+        self._settled_rounds = dict(recovered.settled_rounds)
+        self._evaluated: dict[str, Evaluated] = {}
+        self._assignments: dict[tuple[str, str], Assignment] = {}
+        self._errand: _Errand | None = None
+        self._link_fault = ""
+        self._actions: list[Action] = []
+        for update in recovered.unsettled:
+            self._uploads.offer(update, 0.0)
+
+    @property
+    def phase(self) -> str:
+        """What the device is doing or waiting for, in at most 40 characters."""
+        for assignment in self._assignments.values():
+            return assignment.stage.value
+        return "uploading" if self._uploads else "idle"
+
+    def on_event(self, event: TransportEvent, now: float) -> list[Action]:
+        """Something happened on the link."""
+        match event:
+            case Connected(max_payload_bytes):
+                self._payload_bytes = min(max_payload_bytes, self._largest_payload_bytes)
+                self._link_fault = ""
+                self._do(self._presence.connected(now))
+            case Disconnected(reason):
+                self._link_down(reason)
+            case Subscribed(filters):
+                self._granted(filters, now)
+            case Received(topic, payload):
+                self._receive(topic, payload, now)
+            case Refused(topic, error):
+                self._note(f"not sent on {topic}: {error}")
+        return self._finish(now)
+
+    def on_bundle(self, digest: str, refusal: str | None, now: float) -> list[Action]:
+        """A bundle was checked and kept, or refused with a reason."""
+        self._shelf.checked(digest, refusal)
+        return self._finish(now)
+
+    def on_answer(self, answer: Answer, update: PendingUpdate | None, now: float) -> list[Action]:
+        """The trainer answered; `update` is the run's unsettled update as it lies on disk after `Trained`."""
+        errand = self._errand
+        if errand is None or (errand.order.run, errand.order.server_round) != (answer.run, answer.server_round):
+            self._note(f"{_title(answer.run, answer.server_round)}: an answer to no order: {answer.kind}")
+            return self._finish(now)
+        self._errand = None
+        if errand.dropped:
+            self._do([ForgetRun(answer.run)])
+        else:
+            self._answered(errand.order, answer, update, now)
+        return self._finish(now)
+
+    def tick(self, now: float) -> list[Action]:
+        """Time passed."""
+        for assignment in list(self._assignments.values()):
+            if now >= assignment.deadline:
+                self._expire(assignment)
+        self._do(self._presence.tick(self.phase, now))
+        self._send(self._uploads.tick(now))
+        self._do(self._shelf.tick(now))
+        return self._finish(now)
+
+    def next_wake(self) -> float:
+        """When `tick` has something to do; infinity for never."""
+        deadlines = [assignment.deadline for assignment in self._assignments.values()]
+        return min(self._presence.next_wake(), self._uploads.next_wake(), self._shelf.next_wake(), *deadlines)
+
+    def _link_down(self, reason: str) -> None:
+        if reason != self._link_fault:  # said once, not at every attempt to reconnect
+            self._note(f"no link to the broker, trying again: {reason}")
+        self._link_fault = reason
+        self._presence.disconnected()
+        self._uploads.link_down()
+        self._shelf.link_down()
+
+    def _granted(self, filters: tuple[str, ...], now: float) -> None:
+        was_ready = self._presence.ready
+        self._do(self._presence.granted(filters, now))
+        if self._presence.ready and not was_ready:
+            self._send(self._uploads.link_up(self._payload_bytes, now))
+            self._do(self._shelf.link_up(now))
+
+    def _receive(self, topic: str, payload: bytes, now: float) -> None:
+        try:
+            if topic == self._identity.topics.download(self._identity.device):
+                self._hear_verdict(payload, now)
+            elif self._shelf.is_chunk(topic):
+                self._do(self._shelf.receive(topic, payload, now))
+            elif payload:  # an empty one is how a retained topic is cleared
+                self._obey(self._inbox.open(topic, payload), now)
+        except RemoteError as error:
+            self._do(self._presence.complain(f"{topic}: {error}", now))
+
+    def _hear_verdict(self, payload: bytes, now: float) -> None:
+        frames, verdicts = self._uploads.receive(payload, now)
+        self._send(frames)
+        for verdict in verdicts:
+            self._settle(verdict)
+
+    def _settle(self, verdict: Verdicted) -> None:
+        ruling = verdict.ruling
+        self._settled_rounds[verdict.run] = verdict.server_round
+        self._do([Settle(verdict.run, verdict.server_round, ruling.verdict is Verdict.DONE)])
+        word = ruling.verdict.name.lower().replace("_", " ") + (f": {ruling.reason}" if ruling.reason else "")
+        self._note(f"{_title(verdict.run, verdict.server_round)}: update of {verdict.object_bytes} bytes: {word}")
+
+    def _obey(self, mail: Mail, now: float) -> None:
+        match mail:
+            case TrainCommand() | EvaluateCommand():
+                self._assign(mail, now)
+            case OpenRound():
+                self._open(mail)
+            case CancelCommand():
+                self._cancel(mail.run)
+            case RebirthCommand():
+                self._be_reborn(now)
+            case CoordinatorState():
+                if self._presence.began_anew(mail):
+                    self._be_reborn(now)
+
+    def _be_reborn(self, now: float) -> None:
+        """The coordinator knows nothing of us: state everything that lives in its memory alone."""
+        if self._presence.ready:
+            self._do([self._identity.birth()])
+            self._send(self._uploads.reopen(now))
+
+    def _open(self, opened: OpenRound) -> None:
+        """Keep a manifest; an assignment of an earlier round can no longer be carried out."""
+        self._shelf.hold(opened)
+        for assignment in list(self._assignments.values()):
+            if assignment.run == opened.manifest.run and assignment.server_round < opened.manifest.server_round:
+                self._drop(assignment, f"round {opened.manifest.server_round} is open")
+
+    def _assign(self, command: TrainCommand | EvaluateCommand, now: float) -> None:
+        current = self._assignments.get((command.run, command.kind))
+        if self._is_done(command) or (current is not None and current.server_round >= command.server_round):
+            return
+        if current is not None:
+            self._drop(current, f"round {command.server_round} is asked for")
+        assignment = Assignment(command, now + command.seconds)
+        if len(self._assignments) >= MOST_ASSIGNMENTS:
+            self._trouble(command.run, command.server_round, "not_eligible", "too many other commands are under way")
+            return
+        self._assignments[command.run, command.kind] = assignment
+        self._note(f"{assignment.title}: {command.kind} within {command.seconds:g} s")
+
+    def _is_done(self, command: TrainCommand | EvaluateCommand) -> bool:
+        """A repeated command: an evaluation is reported again; an update is on its way or settled already."""
+        if isinstance(command, TrainCommand):
+            rounds = (self._uploads.round_of(command.run), self._settled_rounds.get(command.run))
+            return any(done is not None and done >= command.server_round for done in rounds)
+        result = self._evaluated.get(command.run)
+        if result is None or result.server_round != command.server_round:
+            return False
+        self._do(self._presence.report(result))
+        return True
+
+    def _cancel(self, run: str) -> None:
+        for assignment in list(self._assignments.values()):
+            if assignment.run == run:
+                self._drop(assignment, "the run ended")
+        if self._errand is not None and self._errand.order.run == run:
+            self._errand.dropped = True
+        self._uploads.drop(run)
+        self._shelf.forget(run)
+        self._evaluated.pop(run, None)
+        self._settled_rounds.pop(run, None)
+        self._note(f"run {run}: ended")
+        self._do([ForgetRun(run), SendHeartbeat(self.phase)])
+
+    def _expire(self, assignment: Assignment) -> None:
+        self._drop(assignment, "its deadline passed")
+        text = f"{assignment.command.seconds:g} s passed while {assignment.stage}"
+        self._trouble(assignment.run, assignment.server_round, "not_eligible", text)
+
+    def _drop(self, assignment: Assignment, reason: str) -> None:
+        del self._assignments[assignment.run, assignment.command.kind]
+        self._note(f"{assignment.title}: {assignment.command.kind} dropped while {assignment.stage}: {reason}")
+
+    def _advance(self, assignment: Assignment, now: float) -> None:
+        """Take an assignment as far as what is here allows."""
+        opened = self._shelf.opened(assignment)
+        if opened is None:
+            self._enter(assignment, Stage.MANIFEST)
+            return
+        missing = self._shelf.missing(assignment, opened)
+        if refusal := self._shelf.refusal(missing, opened):
+            del self._assignments[assignment.run, assignment.command.kind]
+            self._trouble(assignment.run, assignment.server_round, "bundle_refused", refusal)
+        elif missing:
+            self._enter(assignment, missing[0].stage)
+            self._do(self._shelf.obtain(missing, opened, now))
+        elif assignment.trains and self._uploads.round_of(assignment.run) is not None:
+            self._enter(assignment, Stage.VERDICT)
+        elif self._errand is not None:
+            self._enter(assignment, Stage.QUEUED)
+        else:
+            self._submit(assignment, opened, now)
+
+    def _submit(self, assignment: Assignment, opened: OpenRound, now: float) -> None:
+        for part in assignment.parts(opened.manifest):
+            if part.name != "bundle":
+                path = self._paths.received(assignment.run, part.name)
+                self._do([KeepFile(path, self._shelf.take(part, opened))])
+        order = assignment.order(opened.manifest, self._identity.device, self._paths, now)
+        self._errand = _Errand(order)
+        self._enter(assignment, Stage.TRAINING if assignment.trains else Stage.EVALUATING)
+        self._do([SubmitOrder(order)])
+
+    def _enter(self, assignment: Assignment, stage: Stage) -> None:
+        if assignment.stage is not stage:
+            assignment.stage = stage
+            self._note(f"{assignment.title}: {stage}")
+
+    def _answered(self, order: Order, answer: Answer, update: PendingUpdate | None, now: float) -> None:
+        assignment = self._assignments.get((order.run, order.kind))
+        if assignment is not None and assignment.server_round == order.server_round:
+            if isinstance(answer, NeedModel) and not assignment.whole_model:
+                assignment.whole_model = True
+                self._enter(assignment, Stage.MODEL)
+                return
+            del self._assignments[order.run, order.kind]
+        match answer:
+            case Trained():
+                self._trained(answer, update, now)
+            case Scored():
+                self._scored(answer)
+            case Failed():
+                self._failed(order, answer)
+            case NeedModel():
+                self._note(f"{_title(order.run, order.server_round)}: the trainer still lacks the model")
+
+    def _trained(self, answer: Trained, update: PendingUpdate | None, now: float) -> None:
+        title = _title(answer.run, answer.server_round)
+        if update is None:
+            text = "the trained update cannot be read back: check the device's storage"
+            self._trouble(answer.run, answer.server_round, "trainer_failed", text)
+            return
+        self._note(f"{title}: trained {answer.steps} steps, uploading {len(update.object)} bytes")
+        self._send(self._uploads.offer(update, now))
+
+    def _scored(self, answer: Scored) -> None:
+        result = Evaluated(
+            run=answer.run,
+            server_round=answer.server_round,
+            loss=answer.loss,
+            correct=answer.correct,
+            examples=answer.examples,
+        )
+        self._evaluated[answer.run] = result
+        self._note(f"{_title(answer.run, answer.server_round)}: {answer.correct} of {answer.examples} correct")
+        self._do(self._presence.report(result))
+
+    def _failed(self, order: Order, answer: Failed) -> None:
+        if answer.code == "bundle_refused":
+            digest = Path(order.bundle).stem
+            self._shelf.unkeep(digest)
+            self._do([DropBundle(digest)])
+        self._trouble(answer.run, answer.server_round, answer.code, answer.text)
+
+    def _trouble(self, run: str, server_round: int, code: TroubleCode, text: str) -> None:
+        self._note(f"{_title(run, server_round)}: {code}: {text}")
+        trouble = Trouble(code=code, text=text[:LONGEST_TEXT], run=run, server_round=server_round)
+        self._do(self._presence.report(trouble))
+
+    def _send(self, frames: list[bytes]) -> None:
+        topic = self._identity.topics.upload(self._identity.device)
+        self._do([Publication(topic, frame) for frame in frames])
+
+    def _finish(self, now: float) -> list[Action]:
+        for assignment in list(self._assignments.values()):
+            if assignment.stage not in (Stage.TRAINING, Stage.EVALUATING):
+                self._advance(assignment, now)
+        self._do(self._shelf.retain(self._assignments.values(), now))
+        actions, self._actions = self._actions, []
+        return actions
+
+    def _do(self, actions: Sequence[Action]) -> None:
+        self._actions += actions
+
+    def _note(self, text: str) -> None:
+        self._actions.append(Note(text))
+
+
+def _title(run: str, server_round: int) -> str:
+    return f"run {run} round {server_round}"

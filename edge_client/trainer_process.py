@@ -1,0 +1,99 @@
+"""The trainer in a child process: onnxruntime may abort and the kernel may kill, but the agent stays on the air."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Lock, Thread
+
+from edge_client.orders import Answer, Order, failed
+from edge_client.trainer_pipe import TrainerPipe
+from shared.errors import MessageError
+
+log = logging.getLogger(__name__)
+
+
+class ProcessTrainer:
+    """A `Trainer` whose work is done by a child, started with the first order and ended after `idle_seconds` without.
+
+    `on_answer` is called from another thread whenever `poll` has something new. A child that dies mid-order answers
+    `Failed(code="trainer_failed")` with how it ended; the next order starts a new one.
+    """
+
+    def __init__(
+        self, state_dir: Path, data_dir: Path, on_answer: Callable[[], None], *, idle_seconds: float = 60.0
+    ) -> None:
+        self._arguments = (str(state_dir), str(data_dir))
+        self._on_answer, self._idle_seconds = on_answer, idle_seconds
+        self._lock = Lock()
+        self._child: TrainerPipe | None = None
+        self._answers: list[Answer] = []
+        self._peak_rss_bytes = 0
+        self._listener = Thread()
+
+    def submit(self, order: Order) -> None:
+        """Hand `order` to the child, starting one where none runs; returns at once."""
+        with self._lock:
+            if self._child is None:
+                self._child = TrainerPipe(self._arguments)
+                self._listener = Thread(target=self._listen, args=(self._child,), name="trainer-answers", daemon=True)
+                self._listener.start()
+            self._child.send(order)
+
+    def poll(self) -> list[Answer]:
+        """The answers since the last poll, oldest first; never blocks."""
+        with self._lock:
+            answers, self._answers = self._answers, []
+            return answers
+
+    def peak_rss_bytes(self) -> int:
+        """The most memory that any child so far has had resident."""
+        with self._lock:
+            if self._child is not None:
+                self._peak_rss_bytes = max(self._peak_rss_bytes, self._child.peak_rss_bytes())
+            return self._peak_rss_bytes
+
+    def close(self) -> None:
+        """End the child, by force where it lingers; open orders stay unanswered."""
+        with self._lock:
+            child, self._child = self._child, None
+        if child is not None:
+            child.hang_up()
+            self._listener.join()
+
+    def _listen(self, child: TrainerPipe) -> None:
+        """Collect the answers of one child until it ends; let it go when it idles."""
+        try:
+            while (answers := child.receive(self._idle_seconds)) is not None:
+                if answers:
+                    self._collect(answers)
+                elif self._let_go_idle(child):
+                    break
+        except MessageError as error:
+            log.error("the trainer is ended because its answer is none: %s", error)
+            child.kill()
+        lost = self._let_go(child)
+        ending = child.finish()
+        if lost:
+            self._collect([failed(order, "trainer_failed", ending) for order in lost])
+
+    def _collect(self, answers: Sequence[Answer]) -> None:
+        with self._lock:
+            self._answers.extend(answers)
+            self._peak_rss_bytes = max(self._peak_rss_bytes, *(answer.peak_rss_bytes for answer in answers))
+        self._on_answer()
+
+    def _let_go_idle(self, child: TrainerPipe) -> bool:
+        """Whether no order came meanwhile: then the next one starts another child."""
+        with self._lock:
+            idle = not child.open_orders
+            if idle and self._child is child:
+                self._child = None
+            return idle
+
+    def _let_go(self, child: TrainerPipe) -> list[Order]:
+        """The orders that a child took with it; none when it was closed on purpose."""
+        with self._lock:
+            if self._child is not child:
+                return []
+            self._child = None
+            return list(child.open_orders)

@@ -1,0 +1,44 @@
+"""Magnitudes as integers: a float32's bit pattern without its sign rises with the magnitude, alike on every CPU."""
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.compression.bits import U8
+from shared.layout import F32, I64, Layout
+
+U32 = npt.NDArray[np.uint32]
+
+BIN_SHIFT = 19
+NUM_BINS = 1 << 31 - BIN_SHIFT
+"""4096 bins, 16 to an octave; bin 0 holds zero and what is below 2 ** -130, which is never sent."""
+
+SIGN_MASK = np.uint32(0x7FFF_FFFF)
+INFINITY_BITS = 0x7F80_0000
+
+
+def magnitude_bits(update: F32, layout: Layout) -> U32:
+    """The bit patterns of |update|, uint32 `[layout.size]`, which rise with the magnitude.
+
+    Raises `ValueError` on NaN, infinity, or an update that is not float32 of the layout's size.
+    """
+    if update.dtype != np.float32 or update.size != layout.size:
+        raise ValueError(f"an update of {update.size} {update.dtype} values for a layout of {layout.size} float32")
+    bits = np.ascontiguousarray(update).reshape(-1).view(np.uint32) & SIGN_MASK
+    if int(bits.max()) >= INFINITY_BITS:
+        raise ValueError("the update holds NaN or infinity: training diverged, send nothing")
+    return bits
+
+
+def magnitude_histogram(bits: U32) -> I64:
+    """How many magnitudes fall into each bin: int64 `[NUM_BINS]`, in one pass and without a sort."""
+    return np.bincount(bits >> BIN_SHIFT, minlength=NUM_BINS)
+
+
+def magnitudes(bits: U32) -> npt.NDArray[np.float64]:
+    """The float64 magnitudes of bit patterns."""
+    return bits.view(np.float32).astype(np.float64)
+
+
+def signs(update: F32, indices: I64) -> U8:
+    """The sign bits of the update at flat `indices` int64 `[k]`: uint8 `[k]`, 1 where negative."""
+    return np.signbit(update.reshape(-1)[indices]).astype(np.uint8)

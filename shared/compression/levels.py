@@ -1,0 +1,104 @@
+"""The levels of one region: which magnitude each sent value has, coded as positions within positions."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from shared.compression.bits import BitReader, BitWriter
+from shared.compression.histogram import U32
+from shared.compression.magnitudes import (
+    LEVEL_HEAD_BITS,
+    MARK_PARAMETER_BITS,
+    STEP_BITS,
+    mean_bits,
+    read_base,
+    read_step,
+    write_base,
+    write_step,
+)
+from shared.compression.rice import Gaps, decode_gaps
+from shared.layout import I64
+
+COUNT_BITS = 2
+BETWEEN_REGIONS = -128
+"""The sparse region's first magnitude may lie 4 octaves below the key region's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """Rising magnitudes as bit patterns, and for each but the first the Rice parameter of its marks."""
+
+    patterns: tuple[int, ...]
+    parameters: tuple[int, ...]
+
+    @classmethod
+    def write(cls, writer: BitWriter, wanted: "LevelMap", origin: int | None) -> "Levels":
+        """Write what `wanted` needs; returns it with the magnitudes as their reader will see them."""
+        means = wanted.means()
+        writer.put(len(means) - 1, COUNT_BITS)
+        first = write_base(writer, means[0]) if origin is None else write_step(writer, means[0], origin, BETWEEN_REGIONS)
+        patterns = [first]
+        for mean, parameter in zip(means[1:], wanted.parameters, strict=True):
+            patterns.append(write_step(writer, mean, patterns[-1], 0))
+            writer.put(parameter, MARK_PARAMETER_BITS)
+        return cls(tuple(patterns), wanted.parameters)
+
+    @classmethod
+    def read(cls, reader: BitReader, origin: int | None) -> "Levels":
+        """What `write` wrote; raises `DecodeError` where a magnitude is not positive and finite."""
+        count = reader.take(COUNT_BITS) + 1
+        patterns = [read_base(reader) if origin is None else read_step(reader, origin, BETWEEN_REGIONS)]
+        parameters = []
+        for _ in range(count - 1):
+            patterns.append(read_step(reader, patterns[-1], 0))
+            parameters.append(reader.take(MARK_PARAMETER_BITS))
+        return cls(tuple(patterns), tuple(parameters))
+
+    def read_marks(self, reader: BitReader, count: int) -> I64:
+        """The level number of each of `count` values: int64 `[count]`."""
+        level = np.zeros(count, np.int64)
+        members = np.arange(count)
+        for parameter in self.parameters:
+            members = members[decode_gaps(reader, np.array([0, len(members)]), np.array([parameter]))]
+            level[members] += 1
+        return level
+
+
+@dataclass(frozen=True, slots=True)
+class LevelMap:
+    """The level number of each of a region's values, int64 `[k]`, found from bit patterns where levels begin."""
+
+    bits: U32
+    level: I64
+    marks: tuple[Gaps, ...]
+    parameters: tuple[int, ...]
+
+    @classmethod
+    def of(cls, bits: U32, begins: tuple[int, ...]) -> "LevelMap":
+        """Sort the patterns `bits` uint32 `[k]` into levels; a level that no value reaches is left out."""
+        raw = np.searchsorted(np.array(begins, np.uint32), bits, side="right")
+        used = np.bincount(raw, minlength=1) > 0
+        level = (np.cumsum(used) - 1)[raw]
+        marks = []
+        members = level
+        for number in range(1, int(np.count_nonzero(used))):
+            reaching = members >= number
+            marks.append(Gaps.of(np.flatnonzero(reaching), np.array([0, len(members)])))
+            members = members[reaching]
+        parameters = tuple(int(gaps.lengths((1 << MARK_PARAMETER_BITS) - 1).argmin()) for gaps in marks)
+        return cls(bits, level, tuple(marks), parameters)
+
+    @property
+    def length(self) -> int:
+        """Bits of the marks, and of the magnitudes if the first is written as a step."""
+        marks = sum(gaps.length(np.array([b])) for gaps, b in zip(self.marks, self.parameters, strict=True))
+        return marks + COUNT_BITS + STEP_BITS + LEVEL_HEAD_BITS * len(self.marks)
+
+    def means(self) -> list[int]:
+        """The bit pattern of each level's mean magnitude."""
+        return [mean_bits(self.bits[self.level == number]) for number in range(int(self.level.max(initial=0)) + 1)]
+
+    def write_marks(self, writer: BitWriter) -> None:
+        """Write which values reach the second level, which of these the third, and so on."""
+        for gaps, parameter in zip(self.marks, self.parameters, strict=True):
+            writer.put_bits(gaps.encode(np.array([parameter])))

@@ -1,0 +1,117 @@
+"""The magnitudes that stand for the sent values: the best 1 to 4 levels of a histogram, and their 15 or 8 bits each."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from shared.compression.bits import U8, BitReader, BitWriter
+from shared.compression.histogram import INFINITY_BITS, U32, magnitudes
+from shared.compression.rice import F64, expected_length
+from shared.errors import DecodeError
+from shared.layout import F32, I64
+
+MOST_LEVELS = 4
+BASE_SHIFT = 16
+BASE_BITS = 15
+STEP_SHIFT = 18
+STEP_BITS = 8
+"""The first magnitude is a bfloat16 without sign; the others are steps of 1/32 octave away from one before."""
+
+MARK_PARAMETER_BITS = 3
+LEVEL_HEAD_BITS = STEP_BITS + MARK_PARAMETER_BITS
+LARGEST_BASE = (INFINITY_BITS >> BASE_SHIFT) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class LevelCurves:
+    """What the best 1 to 4 levels deliver of everything above each bin, and what they cost.
+
+    `energy` float64 `[4, bins]`; `bits` float64 `[4, bins]` are expected for saying which value has which level; `split`
+    int64 `[4, bins]` is the bin where, of L levels above a bin, the second begins.
+    """
+
+    energy: F64
+    bits: F64
+    split: I64
+
+    def best(self, slope: float, edge: int) -> tuple[int, float]:
+        """The number of levels that is worth most above bin `edge`, and its energy - slope · bits."""
+        worth = self.energy[:, edge] - slope * self.bits[:, edge]
+        return int(worth.argmax()) + 1, float(worth.max())
+
+    def begins(self, levels: int, edge: int) -> list[int]:
+        """The bins where the second and further of `levels` levels begin, when the first begins at bin `edge`."""
+        found = []
+        for row in range(levels - 1, 0, -1):
+            edge = int(self.split[row, edge])
+            if edge == self.energy.shape[1]:
+                break
+            found.append(edge)
+        return found
+
+
+def level_curves(counts: F64, sums: F64) -> LevelCurves:
+    """The optimal levels above each bin; `counts` and `sums` float64 `[bins]` hold how many and how much lie above it.
+
+    A level m for values x delivers the energy Σ(2mx - m²), greatest at their mean: (Σx)² / count. The best split into L
+    intervals is found exactly by dynamic programming over the bins, where Lloyd's iteration finds a local best.
+    """
+    bins = len(counts)
+    above_counts, above_sums = np.append(counts, 0.0), np.append(sums, 0.0)
+    inside, held = counts[:, np.newaxis] - above_counts, sums[:, np.newaxis] - above_sums
+    interval = np.full((bins, bins + 1), -np.inf)
+    np.divide(held * held, inside, out=interval, where=inside > 0)
+    curves = LevelCurves(np.zeros((MOST_LEVELS, bins)), np.zeros((MOST_LEVELS, bins)), np.full((MOST_LEVELS, bins), bins))
+    curves.energy[0] = interval[:, bins]
+    for row in range(1, MOST_LEVELS):
+        total = interval + np.append(curves.energy[row - 1], 0.0)
+        split = total.argmax(axis=1)
+        curves.split[row], curves.energy[row] = split, total[np.arange(bins), split]
+        further = np.append(curves.bits[row - 1], 0.0)[split]
+        curves.bits[row] = expected_length(counts, above_counts[split]) + LEVEL_HEAD_BITS + further
+    return curves
+
+
+def mean_bits(bits: U32) -> int:
+    """The bit pattern of the mean magnitude; summed exactly, so the same on every CPU. Some value must be given."""
+    mean = math.fsum(magnitudes(bits).tolist()) / len(bits)
+    return int(np.array([mean], np.float32).view(np.uint32)[0])
+
+
+def write_base(writer: BitWriter, pattern: int) -> int:
+    """Write a magnitude as 15 bits; returns the pattern that its reader sees."""
+    base = min(max((pattern + (1 << BASE_SHIFT - 1)) >> BASE_SHIFT, 1), LARGEST_BASE)
+    writer.put(base, BASE_BITS)
+    return base << BASE_SHIFT
+
+
+def read_base(reader: BitReader) -> int:
+    """The pattern of a 15-bit magnitude; raises `DecodeError` unless it is positive and finite."""
+    return _checked(reader.take(BASE_BITS) << BASE_SHIFT)
+
+
+def write_step(writer: BitWriter, pattern: int, origin: int, least: int) -> int:
+    """Write a magnitude as its steps from the pattern `origin`, at least `least`; returns what its reader sees."""
+    nearest = (pattern - origin + (1 << STEP_SHIFT - 1)) >> STEP_SHIFT
+    highest = min(least + (1 << STEP_BITS) - 1, (INFINITY_BITS - 1 - origin) >> STEP_SHIFT)
+    lowest = max(least, -((origin - 1) >> STEP_SHIFT))
+    steps = min(max(nearest, lowest), highest)
+    writer.put(steps - least, STEP_BITS)
+    return origin + (steps << STEP_SHIFT)
+
+
+def read_step(reader: BitReader, origin: int, least: int) -> int:
+    """The pattern that `write_step` wrote; raises `DecodeError` unless it is positive and finite."""
+    return _checked(origin + (reader.take(STEP_BITS) + least << STEP_SHIFT))
+
+
+def signed_values(patterns: U32, negative: U8) -> F32:
+    """The float32 `[k]` of bit patterns uint32 `[k]` and sign bits uint8 `[k]`."""
+    return (patterns | negative.astype(np.uint32) << np.uint32(31)).view(np.float32)
+
+
+def _checked(pattern: int) -> int:
+    if not 0 < pattern < INFINITY_BITS:
+        raise DecodeError(f"magnitude with bit pattern {pattern:#x} is not positive and finite: refuse the frame")
+    return pattern

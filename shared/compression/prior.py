@@ -1,0 +1,131 @@
+"""Where a frame's partition of blocks into density classes comes from: the plan, or bytes of the frame itself."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from shared.compression.bits import BitReader, BitWriter
+from shared.compression.plan import DENSEST_CLASS, Classes, Plan, plan_from_densities
+from shared.compression.rice import F64, Gaps, covering_parameter, decode_gaps, expected_length
+from shared.errors import DecodeError
+from shared.layout import I64, Layout
+
+DIGEST_BYTES = 2
+CLASS_BITS = 4
+"""A class in a frame: 0 for dead, 1 to 15 for the densities of classes 2 to 16."""
+
+
+class PriorKind(IntEnum):
+    """Two bits: one class for all, a class for each tensor, key blocks marked one by one, or the plan's classes."""
+
+    WHOLE = 0
+    TENSORS = 1
+    BLOCKS = 2
+    PUBLIC = 3
+
+
+KIND_BITS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """The density class of every block, uint8 `[blocks]`, and how the receiver comes to know it."""
+
+    kind: PriorKind
+    classes: Classes
+
+    @classmethod
+    def whole(cls, layout: Layout) -> "Prior":
+        """All blocks in one class: two bits."""
+        return cls(PriorKind.WHOLE, np.full(layout.num_blocks, DENSEST_CLASS, np.uint8))
+
+    @classmethod
+    def public(cls, plan: Plan, layout: Layout) -> "Prior":
+        """The plan's classes: two bits and two bytes of the plan's digest; raises `DecodeError` if they do not fit."""
+        if plan.density_classes is None or len(plan.density_classes) != layout.num_blocks:
+            raise DecodeError(f"the plan has no classes for the {layout.num_blocks} blocks of this layout: fetch it anew")
+        return cls(PriorKind.PUBLIC, plan.density_classes)
+
+    @classmethod
+    def tensors(cls, sent: I64, layout: Layout) -> "Prior":
+        """A class for each tensor, from the number of values that each block sends: int64 `[blocks]`."""
+        tensors = len(layout.tensors)
+        counts = np.bincount(layout.block_tensor, weights=sent, minlength=tensors)
+        classes = plan_from_densities(counts / np.diff(layout.offsets))
+        return cls(PriorKind.TENSORS, _unfold(_fold(classes)).astype(np.uint8)[layout.block_tensor])
+
+    @classmethod
+    def blocks(cls, sent: I64, layout: Layout) -> "Prior":
+        """Two classes: the blocks that send most are marked as key, where the marks and both codes are shortest."""
+        sizes = np.diff(layout.block_starts).astype(np.float64)
+        order = np.argsort(-(sent / sizes), kind="stable")
+        extent, count = np.cumsum(sizes[order]), np.cumsum(sent[order]).astype(np.float64)
+        marks = expected_length(np.full(len(order), float(len(order))), np.arange(1.0, len(order) + 1.0))
+        key = int(np.argmin(split_lengths(extent, count) + marks)) + 1
+        rest = (count[-1] - count[key - 1]) / max(extent[-1] - extent[key - 1], 1.0)
+        ratio = plan_from_densities(np.array([count[key - 1] / extent[key - 1], rest]))
+        classes = np.full(layout.num_blocks, _unfold(_fold(ratio))[1], np.uint8)
+        classes[order[:key]] = DENSEST_CLASS
+        return cls(PriorKind.BLOCKS, classes)
+
+    def expected_length(self, sent: I64, layout: Layout) -> float:
+        """Expected bits of the positions when each block sends as many values as int64 `[blocks]` `sent` says."""
+        sizes = np.bincount(self.classes, np.diff(layout.block_starts))
+        return float(expected_length(sizes, np.bincount(self.classes, sent)).sum())
+
+    def length(self, layout: Layout, plan: Plan) -> int:
+        """Bits that `write` writes."""
+        writer = BitWriter()
+        self.write(writer, layout, plan)
+        return writer.length
+
+    def write(self, writer: BitWriter, layout: Layout, plan: Plan) -> None:
+        """Write the kind and whatever the receiver lacks."""
+        writer.put(self.kind, KIND_BITS)
+        if self.kind is PriorKind.PUBLIC:
+            writer.put(int.from_bytes(plan.digest[:DIGEST_BYTES], "big"), 8 * DIGEST_BYTES)
+        elif self.kind is PriorKind.TENSORS:
+            for value in _fold(self.classes[np.searchsorted(layout.block_starts, layout.offsets[:-1])]).tolist():
+                writer.put(value, CLASS_BITS)
+        elif self.kind is PriorKind.BLOCKS:
+            writer.put(int(_fold(self.classes).min()), CLASS_BITS)
+            marks = Gaps.of(np.flatnonzero(self.classes == DENSEST_CLASS), np.array([0, layout.num_blocks]))
+            parameter = int(marks.lengths(_most_mark_parameter(layout)).argmin())
+            writer.put(parameter, CLASS_BITS)
+            writer.put_bits(marks.encode(np.array([parameter])))
+
+    @classmethod
+    def read(cls, reader: BitReader, layout: Layout, plan: Plan) -> "Prior":
+        """What `write` wrote; raises `DecodeError` if the frame was made with another plan."""
+        kind = PriorKind(reader.take(KIND_BITS))
+        if kind is PriorKind.WHOLE:
+            return cls.whole(layout)
+        if kind is PriorKind.PUBLIC:
+            digest = reader.take(8 * DIGEST_BYTES).to_bytes(DIGEST_BYTES, "big")
+            if digest != plan.digest[:DIGEST_BYTES]:
+                raise DecodeError(f"frame made with plan {digest.hex()}, this is {plan.digest.hex()}: use that round's plan")
+            return cls.public(plan, layout)
+        if kind is PriorKind.TENSORS:
+            folded = np.array([reader.take(CLASS_BITS) for _ in layout.tensors])
+            return cls(kind, _unfold(folded).astype(np.uint8)[layout.block_tensor])
+        classes = np.full(layout.num_blocks, _unfold(np.array([reader.take(CLASS_BITS)]))[0], np.uint8)
+        classes[decode_gaps(reader, np.array([0, layout.num_blocks]), np.array([reader.take(CLASS_BITS)]))] = DENSEST_CLASS
+        return cls(kind, classes)
+
+
+def split_lengths(extent: F64, count: F64) -> F64:
+    """Expected bits of two regions cut after each of the groups, whose sizes and counts add up to these: `[groups]`."""
+    return expected_length(extent, count) + expected_length(extent[-1] - extent, count[-1] - count)
+
+
+def _fold(classes: Classes) -> I64:
+    return np.maximum(classes.astype(np.int64) - 1, 0)
+
+
+def _unfold(folded: I64) -> I64:
+    return np.where(folded > 0, folded + 1, 0)
+
+
+def _most_mark_parameter(layout: Layout) -> int:
+    return min(covering_parameter(layout.num_blocks), (1 << CLASS_BITS) - 1)

@@ -1,0 +1,40 @@
+"""Error feedback: what the codec did not deliver is added to the next update instead of being lost.
+
+The residual is that of A. F. Aji, K. Heafield, Sparse Communication for Distributed Gradient Descent, EMNLP 2017.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from shared.compression.codec import SparseUpdate
+from shared.layout import F32
+
+DECAY_PER_MISSED_ROUND = np.float32(0.9)
+"""A residual from before missed rounds points at an older model; full strength slows partial participation."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResidualFeedback:
+    """What earlier rounds left undelivered: `residual` float32 `[n]`, never written to."""
+
+    residual: F32
+
+    @classmethod
+    def zero(cls, size: int) -> Self:
+        """Nothing left over, for a vector of `size` values."""
+        return cls(np.zeros(size, np.float32))
+
+    def compensate(self, update: F32, missed_rounds: int = 0) -> F32:
+        """u = update + residual, float32 `[n]`, the residual decayed by 0.9 for each missed round."""
+        decayed = self.residual
+        if missed_rounds:
+            decayed = decayed * np.power(DECAY_PER_MISSED_ROUND, np.float32(missed_rounds))
+        return update + decayed
+
+    def after(self, compensated: F32, delivered: SparseUpdate) -> Self:
+        """The next round's state: e = u - delivered, in float32, value by value."""
+        left = compensated.copy()
+        left[delivered.indices] -= delivered.values
+        return type(self)(left)

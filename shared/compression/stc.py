@@ -1,0 +1,89 @@
+"""Sparse ternary compression: the largest values, each as the sign of one common magnitude, with Golomb-coded gaps.
+
+F. Sattler, S. Wiedemann, K.-R. Müller, W. Samek, Robust and Communication-Efficient Federated Learning from Non-IID
+Data, IEEE Transactions on Neural Networks and Learning Systems, 2019. Golomb parameters are powers of two, as in the
+partition codec, so that the two differ in what they know and not in how they count.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from shared.compression.bits import BitReader, BitWriter
+from shared.compression.codec import Encoded, SparseUpdate
+from shared.compression.histogram import U32, magnitudes, signs
+from shared.compression.magnitudes import BASE_BITS, mean_bits, read_base, signed_values, write_base
+from shared.compression.plan import Plan
+from shared.compression.rice import Gaps, covering_parameter, decode_gaps
+from shared.compression.sieve import Candidates, fill_budget
+from shared.errors import DecodeError
+from shared.layout import F32, I64, Layout
+
+STC_WIRE_ID = 2
+PARAMETER_BITS = 5
+HEAD_BYTES = 8
+EMPTY_FRAME = bytes([STC_WIRE_ID])
+
+
+class StcCodec:
+    """Top-k of all values, as many as the budget holds; wire id, 5 bits of Golomb parameter, 15 bits of magnitude."""
+
+    name = "stc"
+    wire_id = STC_WIRE_ID
+
+    def encode(self, update: F32, layout: Layout, plan: Plan) -> Encoded:
+        """At most `plan.budget_bytes`; of the plan nothing else is used. Raises `ValueError` on NaN or infinity."""
+        candidates = Candidates.of(update, layout, plan.budget_bytes)
+        bounds = np.array([0, layout.size])
+
+        def draft(count: int) -> _Draft:
+            chosen = candidates.rank < count
+            gaps = Gaps.of(candidates.indices[chosen], bounds)
+            parameter = int(gaps.lengths(covering_parameter(layout.size)).argmin())
+            return _Draft(candidates.indices[chosen], candidates.bits[chosen], gaps, np.array([parameter]))
+
+        budget_bits = 8 * plan.budget_bytes
+        guess = budget_bits // (covering_parameter(1 + 8 * layout.size // budget_bits) + 2)
+        best = fill_budget(draft, guess, len(candidates.indices), budget_bits)
+        return Encoded(EMPTY_FRAME, _nothing(layout)) if best is None else best.finish(update, layout)
+
+    def decode(self, frame: bytes, layout: Layout, plan: Plan) -> SparseUpdate:
+        """What `encode` delivered; raises `DecodeError` on anything else. The plan is not used."""
+        if frame == EMPTY_FRAME:
+            return _nothing(layout)
+        if frame[:1] != EMPTY_FRAME or len(frame) > HEAD_BYTES + layout.size:
+            raise DecodeError(f"{len(frame)} bytes are no ternary frame of a layout of {layout.size} values")
+        reader = BitReader(frame[1:])
+        parameter = np.array([reader.take(PARAMETER_BITS)])
+        pattern = read_base(reader)
+        indices = decode_gaps(reader, np.array([0, layout.size]), parameter)
+        negative = reader.take_bits(len(indices))
+        reader.finish()
+        return SparseUpdate(layout.size, indices, signed_values(np.full(len(indices), pattern, np.uint32), negative))
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    indices: I64
+    bits: U32
+    gaps: Gaps
+    parameter: I64
+
+    @property
+    def length(self) -> int:
+        return 8 + PARAMETER_BITS + BASE_BITS + self.gaps.length(self.parameter) + len(self.indices)
+
+    def finish(self, update: F32, layout: Layout) -> Encoded:
+        writer = BitWriter()
+        writer.put(STC_WIRE_ID, 8)
+        writer.put(int(self.parameter[0]), PARAMETER_BITS)
+        pattern = write_base(writer, mean_bits(self.bits))
+        writer.put_bits(self.gaps.encode(self.parameter))
+        negative = signs(update, self.indices)
+        writer.put_bits(negative)
+        values = signed_values(np.full(len(self.indices), pattern, np.uint32), negative)
+        return Encoded(writer.to_bytes(), SparseUpdate(layout.size, self.indices, values), float(magnitudes(self.bits).min()))
+
+
+def _nothing(layout: Layout) -> SparseUpdate:
+    return SparseUpdate(layout.size, np.zeros(0, np.int64), np.zeros(0, np.float32))

@@ -1,0 +1,129 @@
+"""The threshold by rate and distortion: which magnitudes to send, in how many levels, for a budget of bits."""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from shared.compression.histogram import BIN_SHIFT, NUM_BINS, U32, magnitudes
+from shared.compression.magnitudes import STEP_BITS, level_curves
+from shared.compression.prior import split_lengths
+from shared.compression.rice import F64, expected_length
+from shared.layout import I64
+
+MOST_BINS = 384
+"""Non-empty bins that are looked at, from the largest magnitude down: at least 24 octaves."""
+
+SLOPE_STEPS = 12
+SPARSE_HEADER_BITS = 2 + STEP_BITS
+
+
+@dataclass(frozen=True, slots=True)
+class Binned:
+    """What lies at or above each non-empty bin: `edges` uint32 `[bins]`, `counts` and `sums` float64 `[groups, bins]`."""
+
+    edges: U32
+    counts: F64
+    sums: F64
+
+    @classmethod
+    def of(cls, bits: U32, group: I64, groups: int) -> Self:
+        """Bin the magnitudes of the bit patterns `bits` uint32 `[n]`, which belong to groups `group` int64 `[n]`."""
+        cell = group * NUM_BINS + (bits >> BIN_SHIFT)
+        counts = np.bincount(cell, minlength=groups * NUM_BINS).reshape(groups, NUM_BINS).astype(np.float64)
+        # Exact in any order of addition: the values of a bin share their exponent, so 2 ** 29 of them fit 53 bits.
+        sums = np.bincount(cell, magnitudes(bits), groups * NUM_BINS).reshape(groups, NUM_BINS)
+        used = np.flatnonzero(counts.sum(axis=0))[-MOST_BINS:]
+        edges = (used << BIN_SHIFT).astype(np.uint32)
+        return cls(edges, _above(counts[:, used]), _above(sums[:, used]))
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A choice of what to send: about the `count` largest magnitudes.
+
+    The first `key_groups` groups are the key region. `key` and `sparse` hold the bit patterns at which the second and
+    further levels of the region begin; `sparse` is None where both regions share their levels.
+    """
+
+    count: int
+    key_groups: int
+    key: tuple[int, ...]
+    sparse: tuple[int, ...] | None
+
+
+def lowest_edge(histogram: I64, most: int) -> int:
+    """The highest bin edge, as a bit pattern, above which lie at least `most` magnitudes, or all of bin 1 and above."""
+    above = np.cumsum(histogram[:0:-1])[::-1]
+    reaching = np.flatnonzero(above >= most)
+    return (int(reaching[-1]) + 1 if len(reaching) else 1) << BIN_SHIFT
+
+
+def choose_cut(binned: Binned, extents: F64, live_groups: int, budget_bits: float) -> Cut:
+    """The cut that delivers most within `budget_bits`, for groups of `extents` float64 `[groups]` values.
+
+    Distortion is the energy not delivered, rate the code length predicted from each group's own density. Their slope λ
+    is bisected until the bin edge and number of levels that minimise distortion + λ · rate keep to the budget.
+    """
+    counts = binned.counts.sum(axis=0)
+    curves = level_curves(counts, binned.sums.sum(axis=0))
+    rates = curves.bits + expected_length(extents[:, np.newaxis], binned.counts).sum(axis=0) + counts
+    slope, levels = _bisect_slope(curves.energy, rates, budget_bits)
+    edge, count = _fill(rates[levels - 1], counts, budget_bits)
+    key_groups = _boundary(binned.counts[:, edge], extents, live_groups)
+    levels, worth = curves.best(slope, edge)
+    own = _own_levels(binned, key_groups, edge, slope)
+    if own is None or own[0] <= worth:
+        return Cut(count, key_groups, tuple(binned.edges[curves.begins(levels, edge)].tolist()), None)
+    return Cut(count, key_groups, own[1], own[2])
+
+
+def _own_levels(
+    binned: Binned, key_groups: int, edge: int, slope: float
+) -> tuple[float, tuple[int, ...], tuple[int, ...]] | None:
+    """The worth of levels of their own for key and sparse region, and where these begin; None if one sends nothing."""
+    total, begins = -slope * SPARSE_HEADER_BITS, []
+    for region in (slice(key_groups), slice(key_groups, None)):
+        counts, sums = binned.counts[region, edge:].sum(axis=0), binned.sums[region, edge:].sum(axis=0)
+        if counts[0] == 0:
+            return None
+        curves = level_curves(counts, sums)
+        levels, worth = curves.best(slope, 0)
+        total += worth
+        begins.append(tuple(binned.edges[edge:][curves.begins(levels, 0)].tolist()))
+    return total, begins[0], begins[1]
+
+
+def _above(columns: F64) -> F64:
+    return np.cumsum(columns[:, ::-1], axis=1)[:, ::-1]
+
+
+def _bisect_slope(energy: F64, rates: F64, budget_bits: float) -> tuple[float, int]:
+    """The smallest slope whose best cut keeps to the budget, and that cut's number of levels."""
+    high = float((energy / rates).max())
+    low = high * 2.0**-40
+    for _ in range(SLOPE_STEPS):
+        slope = math.sqrt(low) * math.sqrt(high)
+        best = int((energy - slope * rates).argmax())
+        low, high = (slope, high) if rates.flat[best] > budget_bits else (low, slope)
+    return high, int((energy - high * rates).argmax()) // energy.shape[1] + 1
+
+
+def _fill(rates: F64, counts: F64, budget_bits: float) -> tuple[int, int]:
+    """The lowest edge within the budget, and the count to try: that edge's and a share of the bin below."""
+    within = np.flatnonzero(rates <= budget_bits)
+    if not len(within):
+        return len(rates) - 1, max(int(counts[-1] * budget_bits / rates[-1]), 1)
+    edge = int(within[0])
+    if edge == 0:
+        return 0, int(counts[0])
+    share = (budget_bits - rates[edge]) / (rates[edge - 1] - rates[edge])
+    return edge, int(counts[edge] + share * (counts[edge - 1] - counts[edge]))
+
+
+def _boundary(counts: F64, extents: F64, live_groups: int) -> int:
+    """How many groups form the key region: where the two regions' expected code is shortest."""
+    if live_groups <= 1:
+        return 1
+    return int(split_lengths(np.cumsum(extents), np.cumsum(counts))[: live_groups].argmin()) + 1

@@ -1,0 +1,123 @@
+"""How the tensors of a model lie in one flat float32 vector, and how that vector is cut into blocks."""
+
+import hashlib
+import itertools
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.errors import MessageError
+
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+
+TensorRole = Literal["weight", "bias", "norm", "buffer"]
+
+SMALLEST_BLOCK = 64
+LARGEST_BLOCK = 1024
+MOST_TENSORS = 4096
+MOST_VALUES = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One tensor of a model: its dotted name, shape, and the role that decides its blocks."""
+
+    name: str
+    shape: tuple[int, ...]
+    role: TensorRole
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The agreed order of tensors in the flat vector; both ends derive the same blocks from it.
+
+    Raises `MessageError` when the tensors are too many, empty, or named twice.
+    """
+
+    tensors: tuple[TensorSpec, ...]
+
+    def __post_init__(self) -> None:
+        names = [tensor.name for tensor in self.tensors]
+        if not 0 < len(names) <= MOST_TENSORS or len(set(names)) != len(names):
+            raise MessageError(f"a layout needs 1 to {MOST_TENSORS} tensors of distinct names, not {len(names)}")
+        if any(size <= 0 for tensor in self.tensors for size in tensor.shape) or self.size > MOST_VALUES:
+            raise MessageError(f"layout of {self.size} values: every dimension must be positive, at most {MOST_VALUES}")
+
+    @cached_property
+    def size(self) -> int:
+        """Number of values in the flat vector."""
+        return sum(tensor.size for tensor in self.tensors)
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """Where each tensor begins, and the end of the last: one more entry than there are tensors."""
+        return (0, *itertools.accumulate(tensor.size for tensor in self.tensors))
+
+    @cached_property
+    def block_starts(self) -> I64:
+        """First index of each block, and the total size as the last entry: int64 `[blocks + 1]`."""
+        starts = [
+            start
+            for tensor, offset in zip(self.tensors, self.offsets, strict=False)
+            for start in range(offset, offset + tensor.size, _block_size(tensor))
+        ]
+        return np.array([*starts, self.size], np.int64)
+
+    @cached_property
+    def block_tensor(self) -> I64:
+        """The index of the tensor that each block belongs to: int64 `[blocks]`."""
+        return np.searchsorted(np.array(self.offsets), self.block_starts[:-1], side="right").astype(np.int64) - 1
+
+    @property
+    def num_blocks(self) -> int:
+        """Number of blocks."""
+        return len(self.block_starts) - 1
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of the canonical form, 32 bytes: equal digests mean equal layouts."""
+        return hashlib.sha256(json.dumps(self.to_json(), separators=(",", ":")).encode()).digest()
+
+    def split(self, vector: F32) -> dict[str, F32]:
+        """Views of the flat `[size]` vector by tensor name, each in its own shape."""
+        return {
+            tensor.name: vector[start : start + tensor.size].reshape(tensor.shape)
+            for tensor, start in zip(self.tensors, self.offsets, strict=False)
+        }
+
+    def join(self, arrays: dict[str, F32]) -> F32:
+        """The flat float32 `[size]` vector of named arrays; raises `MessageError` where one does not fit."""
+        for tensor in self.tensors:
+            if tensor.name not in arrays or arrays[tensor.name].shape != tensor.shape:
+                found = arrays[tensor.name].shape if tensor.name in arrays else "nothing"
+                raise MessageError(f"tensor {tensor.name}: expected shape {tensor.shape}, got {found}")
+        return np.concatenate([np.asarray(arrays[t.name], np.float32).reshape(-1) for t in self.tensors])
+
+    def to_json(self) -> list[list[object]]:
+        """The canonical form: one `[name, shape, role]` a tensor."""
+        return [[tensor.name, list(tensor.shape), tensor.role] for tensor in self.tensors]
+
+    @classmethod
+    def of(cls, tensors: list[tuple[str, tuple[int, ...], TensorRole]]) -> Self:
+        """A layout from `(name, shape, role)` rows."""
+        return cls(tuple(TensorSpec(name, shape, role) for name, shape, role in tensors))
+
+
+def _block_size(tensor: TensorSpec) -> int:
+    """Values a block: one output row, merged or split towards 64 to 1024; a bias, norm or buffer is one block."""
+    if tensor.role != "weight" or len(tensor.shape) < 2:
+        return min(tensor.size, LARGEST_BLOCK)
+    row = tensor.size // tensor.shape[0]
+    if row < SMALLEST_BLOCK:
+        return min(tensor.size, row * -(-SMALLEST_BLOCK // row))
+    return -(-row // -(-row // LARGEST_BLOCK))

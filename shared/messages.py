@@ -1,0 +1,196 @@
+"""Every JSON control message, as frozen models in tagged unions, and the bounded way in and out of bytes.
+
+Unknown fields are ignored (a newer minor version may add some); unknown kinds, wrong types and oversize payloads are
+`MessageError`. Binary objects (updates, models, plans) never travel here: see `frame.py`.
+"""
+
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from shared.errors import MessageError
+
+LARGEST_MESSAGE_BYTES = 32 * 1024
+PROTOCOL_MINOR = 1
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+RunId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+Round = Annotated[int, Field(ge=0, le=1_000_000)]
+Count = Annotated[int, Field(ge=0, le=1 << 53)]
+Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600, allow_inf_nan=False)]
+
+
+class Message(BaseModel):
+    """Root of the control messages: frozen, strict types, unknown fields ignored."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+
+class Birth(Message):
+    """A device is online and ready for commands; published after its subscriptions were granted."""
+
+    kind: Literal["birth"] = "birth"
+    connection: Count
+    agent: Annotated[str, Field(max_length=64)]
+    minor: Count = PROTOCOL_MINOR
+    profile: Literal["sieve", "flower"] = "sieve"
+
+
+class Death(Message):
+    """A device is gone: its will, or a clean leave; ignored when older than the last birth."""
+
+    kind: Literal["death"] = "death"
+    connection: Count
+
+
+class Heartbeat(Message):
+    """A device is alive; counters are totals since the agent started."""
+
+    kind: Literal["heartbeat"] = "heartbeat"
+    phase: Annotated[str, Field(max_length=40)]
+    sent_bytes: Count
+    received_bytes: Count
+    tcp_sent_bytes: Count | None = None
+    tcp_received_bytes: Count | None = None
+    peak_rss_bytes: Count = 0
+    trainer_peak_rss_bytes: Count = 0
+
+
+class Want(Message):
+    """A device lacks an object that a manifest names, and asks for it to be published."""
+
+    kind: Literal["want"] = "want"
+    digest: Digest
+
+
+class Evaluated(Message):
+    """How a model does on a device's own test data."""
+
+    kind: Literal["evaluated"] = "evaluated"
+    run: RunId
+    server_round: Round
+    loss: Annotated[float, Field(allow_inf_nan=False)]
+    correct: Count
+    examples: Count
+
+
+class Trouble(Message):
+    """A device cannot do what it was asked; it stays connected."""
+
+    kind: Literal["trouble"] = "trouble"
+    code: Literal["data_error", "bundle_refused", "trainer_failed", "not_eligible", "wrong_message"]
+    text: Annotated[str, Field(max_length=500)]
+    run: RunId | None = None
+    server_round: Round | None = None
+
+
+class CoordinatorState(Message):
+    """Whether a coordinator is online; a new epoch asks every device for a new birth."""
+
+    kind: Literal["coordinator"] = "coordinator"
+    online: bool
+    epoch: Annotated[str, Field(max_length=32)]
+    minor: Count = PROTOCOL_MINOR
+
+
+class BlobRef(Message):
+    """A published object: content digest and length. `offset` is its place in the manifest's attachment, if inline."""
+
+    digest: Digest
+    size: Annotated[int, Field(ge=1, le=1 << 31)]
+    offset: Annotated[int, Field(ge=0, le=1 << 20)] | None = None
+
+
+class LocalWork(Message):
+    """What every device of a round does: steps of the bundle's optimiser, and how its update is sieved."""
+
+    steps: Annotated[int, Field(ge=1, le=1_000_000)]
+    batch_size: Annotated[int, Field(ge=1, le=65_536)]
+    learning_rate: Annotated[float, Field(gt=0, le=1e3, allow_inf_nan=False)]
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    codec: Annotated[str, Field(max_length=24)]
+    seed: Count
+
+
+class RoundManifest(Message):
+    """The open round of a run: which model, how a device gets there, and the work; signed and retained.
+
+    A device that holds `base` applies `delta`; any other fetches `model` whole. `plan` is the sieve's plan.
+    """
+
+    kind: Literal["round"] = "round"
+    run: RunId
+    server_round: Round
+    bundle: BlobRef
+    model: BlobRef
+    base: Digest | None = None
+    delta: BlobRef | None = None
+    plan: BlobRef | None = None
+    work: LocalWork
+
+
+class TrainCommand(Message):
+    """Train in a round and upload within `seconds` of arrival."""
+
+    kind: Literal["train"] = "train"
+    run: RunId
+    server_round: Round
+    seconds: Seconds
+
+
+class EvaluateCommand(Message):
+    """Evaluate a round's model on local test data and report within `seconds` of arrival."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    run: RunId
+    server_round: Round
+    seconds: Seconds
+
+
+class CancelCommand(Message):
+    """Drop everything of a run: it ended or was aborted."""
+
+    kind: Literal["cancel"] = "cancel"
+    run: RunId
+
+
+class RebirthCommand(Message):
+    """State yourself again: the coordinator does not know you."""
+
+    kind: Literal["rebirth"] = "rebirth"
+
+
+Command = Annotated[TrainCommand | EvaluateCommand | CancelCommand | RebirthCommand, Field(discriminator="kind")]
+DeviceState = Annotated[Birth | Death, Field(discriminator="kind")]
+DeviceEvent = Annotated[Heartbeat | Want | Evaluated | Trouble, Field(discriminator="kind")]
+
+M = TypeVar("M", bound=Message)
+
+COMMAND: TypeAdapter[TrainCommand | EvaluateCommand | CancelCommand | RebirthCommand] = TypeAdapter(Command)
+DEVICE_STATE: TypeAdapter[Birth | Death] = TypeAdapter(DeviceState)
+DEVICE_EVENT: TypeAdapter[Heartbeat | Want | Evaluated | Trouble] = TypeAdapter(DeviceEvent)
+COORDINATOR_STATE: TypeAdapter[CoordinatorState] = TypeAdapter(CoordinatorState)
+ROUND_MANIFEST: TypeAdapter[RoundManifest] = TypeAdapter(RoundManifest)
+
+
+def dump(message: Message) -> bytes:
+    """Compact JSON; fields at their default are left out, except the kind."""
+    text = message.model_dump_json(exclude_defaults=True)
+    kind = type(message).model_fields.get("kind")
+    if kind is None:
+        return text.encode()
+    head = f'{{"kind":"{kind.default}"'
+    return (head + ("," if text != "{}" else "") + text[1:]).encode()
+
+
+def parse(adapter: "TypeAdapter[M]", payload: bytes) -> M:
+    """The message in `payload`; raises `MessageError` with the field at fault."""
+    if len(payload) > LARGEST_MESSAGE_BYTES:
+        raise MessageError(f"control message of {len(payload)} bytes: at most {LARGEST_MESSAGE_BYTES} are accepted")
+    try:
+        return adapter.validate_json(payload)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or "message"
+        raise MessageError(f"control message: {field}: {first['msg']}") from None

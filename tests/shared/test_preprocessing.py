@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from shared.errors import DataError
+from shared.preprocessing import Preprocessing, cut
+
+WINDOWS = Preprocessing(channels=2, window=4, stride=2, num_classes=3, mean=(1, 0), std=(2, 1))
+
+
+def _ramp(samples: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """Rows (t, 1000 + t), so that every sample tells where it came from."""
+    steps = np.arange(samples, dtype=np.float32)
+    return np.stack([steps, 1000 + steps], 1)
+
+
+def test_windows_are_cut_scaled_and_laid_out_by_channel() -> None:
+    split = cut([_ramp(20)], [2], WINDOWS)
+    assert split.train_x.shape == (6, 2, 4)
+    assert split.train_x.dtype == split.test_x.dtype == np.float32
+    assert split.train_y.dtype == np.int64
+    assert split.train_x[1].tolist() == [[0.5, 1, 1.5, 2], [1002, 1003, 1004, 1005]]
+    assert set(split.train_y) == {2}
+    assert split.train_x.flags.c_contiguous
+
+
+@given(lengths=st.lists(st.integers(6, 90), min_size=1, max_size=5), window=st.integers(1, 8),
+       stride=st.integers(1, 9), gap=st.integers(0, 2))
+def test_train_and_test_share_no_sample_and_keep_the_gap(lengths: list[int], window: int, stride: int,
+                                                         gap: int) -> None:
+    preprocessing = Preprocessing(channels=2, window=window, stride=stride, gap_windows=gap, num_classes=5,
+                                  mean=(0, 0), std=(1, 1))
+    for label, length in enumerate(lengths):
+        series = [_ramp(length)]
+        if int(0.75 * length) < window:
+            continue
+        split = cut(series, [label], preprocessing)
+        assert split.train_x[:, 0].max() < int(0.75 * length)
+        assert len(split.test_x) == len(range(0, length - int(0.75 * length) - (gap + 1) * window + 1, stride))
+        if len(split.test_x):
+            assert split.test_x[:, 0].min() == int(0.75 * length) + gap * window
+
+
+def test_device_standardises_by_its_own_training_part_alone() -> None:
+    own = WINDOWS.model_copy(update={"mean": None, "std": None, "stride": 1})
+    series = np.concatenate([_ramp(30), np.full((10, 2), 1e6, np.float32)])
+    split = cut([series], [0], own)
+    assert split.train_x[0, 0, 0] == pytest.approx((0 - 14.5) / np.arange(30).std())
+    np.testing.assert_allclose(split.train_x[:, 0], split.train_x[:, 1], rtol=1e-4)
+    assert split.test_x.min() > 1e4
+
+
+def test_channel_that_never_moves_is_centred_and_not_blown_up() -> None:
+    own = WINDOWS.model_copy(update={"mean": None, "std": None})
+    split = cut([np.full((40, 2), 7, np.float32)], [0], own)
+    assert not split.train_x.any()
+
+
+def test_short_series_is_passed_over_while_another_is_long_enough() -> None:
+    split = cut([_ramp(3), _ramp(20)], [0, 1], WINDOWS)
+    assert set(split.train_y) == {1}
+
+
+def test_nothing_long_enough_names_what_is_needed() -> None:
+    with pytest.raises(DataError, match=r"first 75% of one must have 4 samples .*a\.npz"):
+        cut([_ramp(3)], [0], WINDOWS, ["a.npz"])
+
+
+def test_no_series_at_all_is_refused() -> None:
+    with pytest.raises(DataError, match="given: none"):
+        cut([], [], WINDOWS)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_value_that_is_no_number_is_located(value: float) -> None:
+    broken = _ramp(20)
+    broken[7, 1] = value
+    with pytest.raises(DataError, match=r"b\.npz: -?(nan|inf) at row 7, channel 1"):
+        cut([_ramp(20), broken], [0, 0], WINDOWS, ["a.npz", "b.npz"])
+
+
+@pytest.mark.parametrize("shape", [(20,), (20, 3), (20, 2, 1)])
+def test_wrong_channel_count_is_named(shape: tuple[int, ...]) -> None:
+    with pytest.raises(DataError, match=r"series 0: shape .* 2 channels"):
+        cut([np.zeros(shape, np.float32)], [0], WINDOWS)
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_label_out_of_range_is_named(label: int) -> None:
+    with pytest.raises(DataError, match=f"series 0: label {label} is not one of 0 to 2"):
+        cut([_ramp(20)], [label], WINDOWS)
+
+
+def test_series_without_a_label_is_refused() -> None:
+    with pytest.raises(DataError, match="2 series, 1 labels"):
+        cut([_ramp(20), _ramp(20)], [0], WINDOWS)
+
+
+def test_declaration_survives_json() -> None:
+    assert Preprocessing.model_validate_json(WINDOWS.model_dump_json()) == WINDOWS
+
+
+@pytest.mark.parametrize("change", [{"std": (0.0, 1.0)}, {"std": (1.0,)}, {"std": None}, {"mean": (0.0,) * 3},
+                                    {"mean": (float("nan"), 0.0)}, {"window": 0}, {"stride": 0},
+                                    {"test_fraction": 1.0}, {"kind": "code"}, {"script": "x"}, {"num_classes": 1}])
+def test_unsound_declaration_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Preprocessing.model_validate({**WINDOWS.model_dump(), **change})

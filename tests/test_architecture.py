@@ -1,0 +1,58 @@
+"""Who may import whom."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FORBIDDEN = {
+    "shared": {"coordinator", "edge_client", "flwr", "torch", "onnx", "onnxruntime", "safetensors"},
+    "edge_client": {"coordinator", "flwr", "torch", "onnx", "safetensors"},
+    "coordinator": {"edge_client", "onnxruntime"},
+}
+EXEMPT = {"edge_client/flower_app.py", "edge_client/torch_runtime.py"}
+BANNED_NAMES = {"utils.py", "helpers.py", "common.py", "manager.py", "base.py", "misc.py"}
+
+
+def imported_packages(file: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def python_files(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_package_imports_nothing_forbidden(package: str) -> None:
+    files = [file for file in python_files(package) if str(file.relative_to(ROOT)) not in EXEMPT]
+    assert files, f"{package} has no Python files"
+    for file in files:
+        found = imported_packages(file) & FORBIDDEN[package]
+        assert not found, f"{file.relative_to(ROOT)} imports {sorted(found)}"
+
+
+def test_only_one_file_touches_private_parts_of_flower() -> None:
+    public = {"flwr.app", "flwr.serverapp", "flwr.serverapp.strategy", "flwr.clientapp", "flwr.simulation"}
+    for file in python_files("coordinator"):
+        if file.name == "flower_compat.py":
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("flwr"):
+                assert node.module in public, f"{file.relative_to(ROOT)} imports {node.module}"
+
+
+def test_every_file_is_named_for_a_noun_of_the_field() -> None:
+    for package in FORBIDDEN:
+        drawers = [file for file in python_files(package) if file.name in BANNED_NAMES]
+        assert not drawers, f"name these for what they hold: {drawers}"
+
+
+def test_tests_have_no_packages() -> None:
+    assert not list((ROOT / "tests").rglob("__init__.py"))
