@@ -1,7 +1,6 @@
 """The gate between the wire and the aggregation: what one device sent is decoded in bounds and judged by itself."""
 
-import hashlib
-import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -11,14 +10,15 @@ import numpy as np
 from coordinator.aggregation import norm
 from coordinator.records import UpdateFacts
 from shared.compression.codec import SparseUpdate
+from shared.compression.frame import PARTITION_WIRE_ID
+from shared.compression.frame_stats import describe
 from shared.compression.plan import Plan
-from shared.compression.registry import decode_frame
-from shared.errors import RemoteError
+from shared.compression.registry import codec_by_wire_id
+from shared.errors import DecodeError, FrameError
 from shared.layout import Layout
-from shared.update import UpdateHeader, UpdateObject
+from shared.update import UpdateHeader, UpdateObject, base_tag, run_tag
 from shared.verdicts import Ruling, Verdict
 
-TAG_BYTES = 4
 OBJECT_OVERHEAD_BYTES = 256
 
 
@@ -58,11 +58,11 @@ class Admission:
     ) -> None:
         self._layout, self._plan, self._limits = layout, plan, limits
         self._server_round = server_round
-        self._run_tag = hashlib.sha256(run.encode()).digest()[:TAG_BYTES]
-        self._base_tag = bytes.fromhex(base)[:TAG_BYTES]
+        self._run_tag = run_tag(run)
+        self._base_tag = base_tag(base)
         dense_bytes = 4 * layout.size + OBJECT_OVERHEAD_BYTES
         self._largest_bytes = limits.largest_object_bytes or dense_bytes
-        self._largest_norm = math.inf if not typical_norm else limits.largest_norm_ratio * typical_norm
+        self._largest_norm = limits.largest_norm_ratio * typical_norm if typical_norm else sys.float_info.max
 
     def judge(self, content: bytes) -> Admitted | Ruling:
         """The decoded update and its facts, or the ruling that refuses it with a one-line reason; raises nothing."""
@@ -70,9 +70,9 @@ class Admission:
             return Ruling(Verdict.TOO_LARGE, f"{len(content)} bytes, this run takes at most {self._largest_bytes}")
         try:
             unpacked = UpdateObject.unpack(content)
-        except RemoteError as error:
+        except FrameError as error:
             return _refused(f"malformed: {error}")
-        return self._misdirected(unpacked.header) or self._bad_claim(unpacked.header) or self._decode(unpacked, content)
+        return self._misdirected(unpacked.header) or self._decode(unpacked, len(content))
 
     def _misdirected(self, header: UpdateHeader) -> Ruling | None:
         if header.run_tag != self._run_tag:
@@ -84,44 +84,46 @@ class Admission:
             return Ruling(Verdict.WRONG_BASE, f"trained from model {found}, this round's is {wanted}")
         return None
 
-    def _bad_claim(self, header: UpdateHeader) -> Ruling | None:
-        if not 1 <= header.examples <= self._limits.largest_examples:
-            return _refused(f"{header.examples} examples are not within 1 to {self._limits.largest_examples}")
-        if header.correct > header.tested:
-            return _refused(f"{header.correct} correct of {header.tested} tested windows")
-        for name, value in (("loss", header.loss), ("threshold", header.threshold)):
-            if not math.isfinite(value):
-                return _refused(f"{name} is {value}: the training diverged")
+    def _decode(self, unpacked: UpdateObject, object_bytes: int) -> Admitted | Ruling:
+        examples, most = unpacked.header.examples, self._limits.largest_examples
+        if not 1 <= examples <= most:
+            return _refused(f"{examples} examples are not within 1 to {most}")
+        frame = unpacked.frame
+        if not frame:
+            return _refused("malformed: it has no codec frame")
+        try:
+            codec = codec_by_wire_id(frame[0])
+        except DecodeError as error:
+            return Ruling(Verdict.UNSUPPORTED, str(error))
+        try:
+            update = codec.decode(frame, self._layout, self._plan)
+        except DecodeError as error:
+            return _refused(f"malformed: {error}")
+        return self._implausible(update) or Admitted(self._facts(unpacked, object_bytes, update), update)
+
+    def _implausible(self, update: SparseUpdate) -> Ruling | None:
+        length = norm(update)
+        if not length <= self._largest_norm:  # so put, it is true of NaN too
+            return _refused(f"norm {length:.3g} is above the {self._largest_norm:.3g} that this round takes")
         return None
 
-    def _decode(self, unpacked: UpdateObject, content: bytes) -> Admitted | Ruling:
-        try:
-            update = decode_frame(unpacked.frame, self._layout, self._plan)
-        except RemoteError as error:
-            return _refused(f"malformed: {error}")
-        if not np.isfinite(update.values).all():
-            return _refused("it holds values that are not finite: the training diverged")
-        length = norm(update)
-        if length > self._largest_norm:
-            return _refused(f"norm {length:.3g} is above the {self._largest_norm:.3g} that this round takes")
-        return Admitted(self._facts(unpacked, len(content), update, length), update)
-
-    def _facts(self, unpacked: UpdateObject, object_bytes: int, update: SparseUpdate, length: float) -> UpdateFacts:
-        header = unpacked.header
-        by_tensor = np.diff(np.searchsorted(update.indices, self._layout.offsets))
+    def _facts(self, unpacked: UpdateObject, object_bytes: int, update: SparseUpdate) -> UpdateFacts:
+        header, frame = unpacked.header, unpacked.frame
+        partitioned = frame[0] == PARTITION_WIRE_ID
+        key_values = describe(frame, self._layout, self._plan).key_count if partitioned else 0
         return UpdateFacts(
             examples=header.examples,
             steps=header.steps,
             loss=header.loss,
             correct=header.correct,
             tested=header.tested,
-            frame_bytes=len(unpacked.frame),
+            frame_bytes=len(frame),
             object_bytes=object_bytes,
-            key_values=0,
-            sparse_values=len(update.indices),
+            key_values=key_values,
+            sparse_values=len(update.indices) - key_values,
             threshold=header.threshold,
-            values_by_tensor=tuple(by_tensor.tolist()),
-            norm=length,
+            values_by_tensor=tuple(np.diff(np.searchsorted(update.indices, self._layout.offsets)).tolist()),
+            norm=norm(update),
         )
 
 

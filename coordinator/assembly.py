@@ -1,6 +1,5 @@
 """Wiring: from a job, a run folder and settings to a Run that is connected and ready to execute."""
 
-import logging
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,7 +33,7 @@ from shared.signing import SigningKey
 from shared.spool import FileSpool
 from shared.topics import Topics
 
-log = logging.getLogger(__name__)
+LARGEST_BUNDLE_BYTES = 1 << 30
 
 
 def signing_key(file: Path) -> SigningKey:
@@ -105,7 +104,7 @@ def assembled_run(
 
 def _strategy(job: Job, folder: RunFolder, key: SigningKey) -> SieveStrategy:
     bundle = folder.bundle.read_bytes()
-    manifest = open_bundle(bundle, [key.verify_key], len(bundle), available_memory_bytes=None).manifest
+    manifest = open_bundle(bundle, [key.verify_key], LARGEST_BUNDLE_BYTES, available_memory_bytes=None).manifest
     layout = Layout.of([(name, shape, role) for name, shape, role in manifest.layout])
     initial: F32 = np.frombuffer(folder.initial.read_bytes(), "<f4").astype(np.float32)
     return SieveStrategy(job, folder.run_id(job), layout, initial, bundle)

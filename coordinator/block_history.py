@@ -8,6 +8,7 @@ import numpy.typing as npt
 from shared.layout import F32, I64, Layout, TensorRole
 
 F64 = npt.NDArray[np.float64]
+Arrays = dict[str, npt.NDArray[np.generic]]
 
 ROLES: tuple[str, ...] = get_args(TensorRole)
 FEATURES = len(ROLES) + 7
@@ -15,6 +16,7 @@ MEMORY = 0.8
 """What a round weighs in the one after it; of a round ten rounds ago a tenth is left."""
 FIRST_RATE = 0.01
 PRIOR_COUNT = 0.5
+KEPT = ("sent", "expected", "last_magnitude", "mean_magnitude", "since_sent", "rate")
 
 
 class BlockHistory:
@@ -63,15 +65,14 @@ class BlockHistory:
         ]
         return np.column_stack([self._fixed, np.column_stack(columns) / 4]).astype(np.float32)
 
-    def state(self) -> dict[str, F64]:
+    def state(self) -> Arrays:
         """The arrays that a checkpoint keeps."""
-        names = ("sent", "expected", "last_magnitude", "mean_magnitude", "since_sent", "rate")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name).copy() for name in KEPT}
 
-    def restore(self, state: dict[str, F64]) -> None:
+    def restore(self, state: Arrays) -> None:
         """Continue from `state()`, bit for bit."""
-        for name in self.state():
-            setattr(self, name, state[name].copy())
+        for name in KEPT:
+            setattr(self, name, state[name].astype(np.float64))
 
     def _octaves(self, magnitude: F64) -> F64:
         """Log2 of each block's magnitude against that of all values, within 8 octaves."""

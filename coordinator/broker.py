@@ -107,7 +107,7 @@ class DevBroker:
                 stderr=stderr,
                 start_new_session=True,  # an interrupt from the keyboard is for us: we say goodbye first
             )
-        self._watchdog = _stop_with_us(self._broker.pid)
+        self._watchdog = _stop_with_us(self._broker.pid, folder)
         try:
             self._wait_until_listening(folder / "stderr")
         except BrokerUnreachable:
@@ -187,10 +187,10 @@ def _check_port_is_free(port: int) -> None:
         ) from error
 
 
-def _stop_with_us(pid: int) -> subprocess.Popen[bytes]:
-    """A shell that ends `pid` when our end of its standard input closes, however we die."""
-    return subprocess.Popen(  # noqa: S603 -- a fixed program with a number
-        ["/bin/sh", "-c", 'read -r _; kill "$1"', "watchdog", str(pid)],
+def _stop_with_us(pid: int, folder: Path) -> subprocess.Popen[bytes]:
+    """A shell that ends `pid` and removes its folder when our end of its standard input closes, however we die."""
+    return subprocess.Popen(  # noqa: S603 -- a fixed program with a number and our own folder
+        ["/bin/sh", "-c", 'read -r _; kill "$1"; rm -rf "$2"', "watchdog", str(pid), str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

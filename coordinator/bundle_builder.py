@@ -4,7 +4,7 @@ import torch
 
 from coordinator.export.step import StepGraphs, export_step, initial_weights
 from coordinator.tasks.task import Task
-from shared.bundle import BundleFile, BundleManifest, file_entries, pack_bundle, sign_bundle
+from shared.bundle import BundleManifest, file_entries, pack_bundle, sign_bundle
 from shared.layout import F32
 from shared.signing import SigningKey
 
@@ -22,7 +22,7 @@ def build_bundle(task: Task, seed: int, key: SigningKey) -> tuple[bytes, F32]:
 
 
 def _bundle(task: Task, graphs: StepGraphs, input_shape: list[int], key: SigningKey) -> bytes:
-    files: dict[BundleFile, bytes] = {
+    files = {
         "train.onnx": graphs.train,
         "eval.onnx": graphs.evaluate,
         "predict.onnx": graphs.predict,

@@ -24,6 +24,8 @@ from shared.errors import RunError
 
 POOLED_STEPS = 1800
 ALONE_STEPS = 400
+MARKER = ".gradsieve-demo"
+"""Only a folder with this file in it is ever emptied."""
 WATCH_JOB = Path(__file__).parent / "tasks" / "watch.toml"
 
 
@@ -82,10 +84,11 @@ class Demo:
 
     def _empty(self) -> None:
         path = self.folder.path
-        if path.exists() and not self.folder.journal.exists() and any(path.iterdir()):
-            raise RunError(f"{path} is not empty and holds no run: choose another --out")
+        if path.exists() and any(path.iterdir()) and not (path / MARKER).exists():
+            raise RunError(f"{path} is not empty and no demo made it: choose another --out")
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
+        (path / MARKER).touch()
 
     def _clients(self, settings: CoordinatorSettings) -> ClientProcesses:
         recordings = {client.name: client for client in self._task.clients()}

@@ -164,9 +164,19 @@ class Journal:
         rows = self._file.rows("SELECT device FROM accepted WHERE run = ? AND server_round = ?", run, server_round)
         return {row["device"] for row in rows}
 
-    def updates(self, run: str) -> list[UpdateRecord]:
-        """The facts of every update that a run accepted, by round and device."""
-        rows = self._file.rows("SELECT * FROM accepted WHERE run = ? ORDER BY server_round, device", run)
+    def holds(self, run: str, device: str, digest: str) -> bool:
+        """True when this very update object of a device counts for some round of a run."""
+        key = (run, device, digest)
+        return bool(self._file.rows("SELECT 1 FROM accepted WHERE run = ? AND device = ? AND digest = ?", *key))
+
+    def updates(self, run: str, server_round: int | None = None) -> list[UpdateRecord]:
+        """The facts of every update that a run accepted, or one of its rounds, by round and device."""
+        rows = self._file.rows(
+            "SELECT * FROM accepted WHERE run = ? AND server_round = ifnull(?, server_round)"
+            " ORDER BY server_round, device",
+            run,
+            server_round,
+        )
         return [UpdateRecord.from_row(row) for row in rows]
 
     def refuse(self, run: str, server_round: int, device: str, ruling: Ruling, digest: str, size_bytes: int) -> None:

@@ -11,7 +11,6 @@ on the counts really seen. The scale that all blocks share is not learnt but sol
 total count, in planning from the byte budget.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -20,40 +19,30 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from coordinator.block_history import FEATURES, BlockHistory
+from coordinator.block_history import Arrays, BlockHistory
+from coordinator.block_network import BlockNetwork
 from coordinator.round_counts import RoundCounts, SieveFacts
-from coordinator.survival_curve import LAPLACE_GAPS, SurvivalCurves, offset_where, spent_bits
+from coordinator.survival_curve import SurvivalCurves, offset_where, spent_bits
 from shared.layout import F32, Layout
 
 __all__ = ["BlockPredictor", "SieveFacts"]
 
-Arrays = dict[str, npt.NDArray[np.generic]]
-
-HIDDEN = 16
-OUTPUTS = 4
-DESCENT_STEPS = 20
-LEARNING_RATE = 0.01
-SLOPE_MEMORY, SQUARE_MEMORY = 0.9, 0.99
 ADVANTAGE_MEMORY = 0.9
 FRAME_OVERHEAD_BYTES = 12
+SMALLEST_SHARE, LARGEST_SHARE = 2.0**-30, 0.9
 
 
 class BlockPredictor:
     """A network of 16 hidden units over public facts of each block, which corrects the running averages of its counts.
 
-    Whichever of the two, network or averages alone, has spent fewer bits on the last rounds makes the prediction. One
-    thread, float32: the same calls, with or without a restore between them, give the same bits.
+    Whichever has spent fewer bits on the last rounds makes the prediction: the network, or the averages by themselves.
+    One thread, float32: the same calls, with or without a restore between them, give the same bits.
     """
 
     def __init__(self, layout: Layout, seed: int) -> None:
         self._history = BlockHistory(layout)
         self._sizes = torch.from_numpy(self._history.sizes.astype(np.float32))
-        generator = torch.Generator().manual_seed(seed)
-        hidden = torch.randn(FEATURES * HIDDEN, generator=generator) / math.sqrt(FEATURES)
-        # outputs of zero: before it has learnt, the network says what the averages say
-        self._weights = torch.cat([hidden, torch.zeros(HIDDEN + HIDDEN * OUTPUTS + OUTPUTS)])
-        self._slope, self._square = torch.zeros_like(self._weights), torch.zeros_like(self._weights)
-        self._steps = 0
+        self._network = BlockNetwork(seed)
         self._advantage_bits = 0.0
 
     def densities(self, budget_bytes: int) -> npt.NDArray[np.float64]:
@@ -86,72 +75,40 @@ class BlockPredictor:
     def state(self) -> Arrays:
         """The arrays that a checkpoint keeps."""
         return {
-            "weights": self._weights.numpy().copy(),
-            "slope": self._slope.numpy().copy(),
-            "square": self._square.numpy().copy(),
-            "steps": np.array(self._steps),
             "advantage_bits": np.array(self._advantage_bits),
             **{f"history.{name}": array for name, array in self._history.state().items()},
+            **{f"network.{name}": array for name, array in self._network.state().items()},
         }
 
     def restore(self, state: Arrays) -> None:
         """Continue from `state()`, bit for bit."""
-        self._weights, self._slope, self._square = (
-            torch.from_numpy(state[name].astype(np.float32)) for name in ("weights", "slope", "square")
-        )
-        self._steps, self._advantage_bits = int(state["steps"]), float(state["advantage_bits"])
-        history = {name.removeprefix("history."): a for name, a in state.items() if name.startswith("history.")}
-        self._history.restore({name: array.astype(np.float64) for name, array in history.items()})
+        self._advantage_bits = float(state["advantage_bits"])
+        self._history.restore(_below("history.", state))
+        self._network.restore(_below("network.", state))
 
     def _curves(self, budget_bytes: int) -> SurvivalCurves:
         if self._advantage_bits <= 0:
-            return self._averaged()
-        return self._corrected(self._weights, torch.from_numpy(self._history.features(budget_bytes)))
+            return SurvivalCurves.through(self._log2_shares())
+        return self._network.curves(self._log2_shares(), torch.from_numpy(self._history.features(budget_bytes)))
 
-    def _averaged(self, gaps: Tensor = LAPLACE_GAPS) -> SurvivalCurves:
-        shares = np.clip(self._history.relative_rates() * self._history.rate, 2.0**-30, 0.9)
-        return SurvivalCurves.through(torch.from_numpy(np.log2(shares).astype(np.float32)), gaps.expand(len(shares), 3))
-
-    def _corrected(self, weights: Tensor, features: Tensor) -> SurvivalCurves:
-        parts = torch.split(weights, [FEATURES * HIDDEN, HIDDEN, HIDDEN * OUTPUTS, OUTPUTS])
-        hidden = torch.tanh(features @ parts[0].view(FEATURES, HIDDEN) + parts[1])
-        outputs = hidden @ parts[2].view(HIDDEN, OUTPUTS) + parts[3]
-        gaps = LAPLACE_GAPS * torch.exp2(2 * torch.tanh(outputs[:, :3] / 2))
-        return self._averaged(gaps).moved(4 * torch.tanh(outputs[:, 3] / 4))
+    def _log2_shares(self) -> Tensor:
+        """What the averages say: log2 of the share of values sent, float32 `[blocks]`."""
+        shares = np.clip(self._history.relative_rates() * self._history.rate, SMALLEST_SHARE, LARGEST_SHARE)
+        return torch.from_numpy(np.log2(shares).astype(np.float32))
 
     def _learn(self, counts: RoundCounts, features: Tensor) -> None:
-        """Score both predictions on counts that neither has seen, then descend on those counts."""
+        """Score both predictions on counts that neither has seen, then train the network on those counts."""
+        log2_shares = self._log2_shares()
         with torch.no_grad():
-            averaged, corrected = self._averaged(), self._corrected(self._weights, features)
-            offset = _common_offset(corrected, counts)
-            gain = _bits(averaged, counts, _common_offset(averaged, counts)) - _bits(corrected, counts, offset)
+            averaged, learnt = SurvivalCurves.through(log2_shares), self._network.curves(log2_shares, features)
+            offset = counts.offset_under(learnt)
+            gain = counts.bits(averaged, counts.offset_under(averaged)) - counts.bits(learnt, offset)
         self._advantage_bits = ADVANTAGE_MEMORY * self._advantage_bits + float(gain)
-        sent = counts.sent.sum()
-        for _ in range(DESCENT_STEPS):
-            weights = self._weights.requires_grad_()
-            loss = _bits(self._corrected(weights, features), counts, offset) / sent
-            self._descend(torch.autograd.grad(loss, weights)[0])
-
-    def _descend(self, slope: Tensor) -> None:
-        """One step of Adam (Kingma, Ba 2015)."""
-        self._steps += 1
-        self._slope = self._slope.lerp(slope, 1 - SLOPE_MEMORY)
-        self._square = self._square.lerp(slope.square(), 1 - SQUARE_MEMORY)
-        slope = self._slope / (1 - SLOPE_MEMORY**self._steps)
-        square = self._square / (1 - SQUARE_MEMORY**self._steps)
-        self._weights = self._weights.detach() - LEARNING_RATE * slope / (square.sqrt() + 1e-8)
+        self._network.train(lambda curves: counts.bits(curves, offset) / counts.sent.sum(), log2_shares, features)
 
 
-def _common_offset(curves: SurvivalCurves, counts: RoundCounts) -> float:
-    """The offset at which the curves expect as many sent values as the round had."""
-    return offset_where(
-        lambda offset: float((counts.values * torch.exp2(curves.log2_shares(counts.offsets + offset))).sum()),
-        float(counts.sent.sum()),
-    )
-
-
-def _bits(curves: SurvivalCurves, counts: RoundCounts, offset: float) -> Tensor:
-    return spent_bits(curves.log2_shares(counts.offsets + offset), counts.sent, counts.values)
+def _below(prefix: str, state: Arrays) -> Arrays:
+    return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
 
 
 @contextmanager

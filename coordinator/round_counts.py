@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from coordinator.survival_curve import SurvivalCurves, offset_where, spent_bits
 from shared.compression.codec import SparseUpdate
 from shared.layout import I64, Layout
 
@@ -55,3 +56,14 @@ class RoundCounts:
         updates = np.bincount(bins).astype(np.float32)[:, np.newaxis]
         offsets = (steps[:, np.newaxis] / BINS_PER_OCTAVE).astype(np.float32)
         return cls(torch.from_numpy(sent), torch.from_numpy(updates) * sizes, torch.from_numpy(offsets))
+
+    def offset_under(self, curves: SurvivalCurves) -> float:
+        """The offset of the median threshold at which the curves expect as many sent values as there were."""
+        return offset_where(
+            lambda offset: float((self.values * torch.exp2(curves.log2_shares(self.offsets + offset))).sum()),
+            float(self.sent.sum()),
+        )
+
+    def bits(self, curves: SurvivalCurves, offset: float) -> Tensor:
+        """What an ideal position code under the curves spends on these counts: a scalar, differentiable."""
+        return spent_bits(curves.log2_shares(self.offsets + offset), self.sent, self.values)

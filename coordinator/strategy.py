@@ -129,12 +129,12 @@ class SieveStrategy(Strategy):
         if self.tally.updates < self.job.fleet.minimum_updates:
             log.warning("round %d is void: %d updates, at least %d are wanted; the model stays",
                         server_round, self.tally.updates, self.job.fleet.minimum_updates)  # fmt: skip
-            return None, MetricRecord(self.tally.figures())
+            return None, MetricRecord({**self.tally.figures()})
         update = mean.mean()
         server = self.job.server
         self.model.step(update, server.momentum, server.learning_rate, self._downlink, self.job.downlink.budget_bytes)
         self.predictor.observe(update, facts, plan.budget_bytes)
-        return self.arrays(), MetricRecord(self.tally.figures())
+        return self.arrays(), MetricRecord({**self.tally.figures()})
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

@@ -15,8 +15,12 @@ LAPLACE_GAPS = torch.tensor([1.731984, 1.0, 0.584963])
 """Octaves between these quantiles if u has a Laplace distribution."""
 
 SEARCH_OCTAVES = 16.0
-SEARCH_STEPS = 26
+SEARCH_STEPS = 20
+_LEVELS = torch.tensor(LOG2_SHARES[:3])
 _DROPS = torch.tensor([low - high for high, low in pairwise(LOG2_SHARES)])
+_FARTHEST = torch.tensor([1.0, 1.0, 1e6])  # the last piece goes on; infinity would make slopes NaN
+_FARTHEST_DROPS = _DROPS * _FARTHEST
+_ZEROS = torch.zeros(3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +35,12 @@ class SurvivalCurves:
     origin: Tensor
 
     @classmethod
-    def through(cls, log2_shares: Tensor, gaps: Tensor) -> "SurvivalCurves":
+    def through(cls, log2_shares: Tensor, gaps: Tensor = LAPLACE_GAPS) -> "SurvivalCurves":
         """The curves that have `log2_shares` (`[blocks]`, below 0) of the values above offset 0."""
+        gaps = gaps.expand(len(log2_shares), 3)
         below = torch.log2(-log2_shares.clamp(min=-1.0))
-        inverse = gaps / _DROPS
-        beyond = [log2_shares - level for level in LOG2_SHARES[:3]]
-        first = inverse[:, 0] * beyond[0].clamp(float(_DROPS[0]), 0.0)
-        second = inverse[:, 1] * beyond[1].clamp(float(_DROPS[1]), 0.0)
-        return cls(gaps, below + first + second + inverse[:, 2] * beyond[2].clamp(max=0.0))
+        beyond = torch.clamp(log2_shares[:, None] - _LEVELS, _FARTHEST_DROPS, _ZEROS)
+        return cls(gaps, below + (beyond / _DROPS * gaps).sum(1))
 
     def moved(self, octaves: Tensor) -> "SurvivalCurves":
         """The curves of values `2 ** -octaves` times as large; `octaves` float32 `[blocks]`."""
@@ -47,11 +49,10 @@ class SurvivalCurves:
     def log2_shares(self, offset: Tensor | float) -> Tensor:
         """log2 of the share of values above the threshold at `offset` octaves: float32 `[..., blocks]`, below 0."""
         position = self.origin + offset
-        slopes, starts = _DROPS / self.gaps, self.gaps.cumsum(1) - self.gaps
-        first = slopes[:, 0] * torch.minimum(position.clamp(min=0.0), self.gaps[:, 0])
-        second = slopes[:, 1] * torch.minimum((position - starts[:, 1]).clamp(min=0.0), self.gaps[:, 1])
-        beyond = slopes[:, 2] * (position - starts[:, 2]).clamp(min=0.0)
-        return -torch.exp2(position.clamp(max=0.0)) + first + second + beyond
+        starts = self.gaps.cumsum(1) - self.gaps
+        beyond = (position[..., None] - starts).clamp(min=0.0)
+        octaves = torch.minimum(beyond, self.gaps * _FARTHEST)
+        return -torch.exp2(position.clamp(max=0.0)) + (octaves / self.gaps * _DROPS).sum(-1)
 
     def quantiles(self) -> Tensor:
         """The offsets at 50, 10, 1 and 0.1 %: float32 `[blocks, 4]`, rising."""

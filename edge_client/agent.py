@@ -72,12 +72,8 @@ class Agent:
         self._clock = clock
         self._tcp_bytes = tcp_bytes
         self._trusted = settings.signer_keys()
-        self._identity = Identity(
-            settings.name, Topics(settings.topic_root), outbox.next_connection(), agent_version()
-        )
-        limits = Limits(
-            settings.broker.max_chunk_bytes, settings.largest_bundle_bytes, settings.heartbeat_seconds
-        )
+        self._identity = Identity(settings.name, Topics(settings.topic_root), outbox.next_connection(), agent_version())
+        limits = Limits(settings.broker.max_chunk_bytes, settings.largest_bundle_bytes, settings.heartbeat_seconds)
         self._session = Session(self._identity, self._trusted, outbox.paths, outbox.recover(), limits, jitter)
 
     @property

@@ -69,5 +69,6 @@ def _options() -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_mem_pattern = False  # a plan of all buffers for each batch size, to no gain in time
     options.log_severity_level = ERRORS_ONLY
     return options

@@ -137,7 +137,7 @@ def _train(order: TrainOrder, task: Task, model: F32, store: PendingStore, has_t
         has_time,
     )
     update = PendingUpdate(order.run, order.server_round, order.target, result.steps, result.object, plan)
-    store.commit(update, memoryview(result.residual))
+    store.commit(update, result.residual.data)
     return _trained(update)
 
 

@@ -15,7 +15,7 @@ from shared.errors import BundleError, TrainerError
 from shared.layout import F32, I64, Layout
 from shared.messages import LocalWork
 
-EVALUATION_BATCH = 64
+EVALUATION_BATCH = 32
 
 Batch = tuple[F32, I64]
 

@@ -308,7 +308,8 @@ class Session:
             case Failed():
                 self._failed(order, answer)
             case NeedModel():
-                self._note(f"{_title(order.run, order.server_round)}: the trainer still lacks the model")
+                text = "the trainer cannot get to the round's model"
+                self._trouble(order.run, order.server_round, "trainer_failed", text)
 
     def _trained(self, answer: Trained, update: PendingUpdate | None, now: float) -> None:
         title = _title(answer.run, answer.server_round)

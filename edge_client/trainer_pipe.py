@@ -25,7 +25,7 @@ class TrainerPipe:
     """Starts `python -m edge_client.trainer_child` with these arguments; `open_orders` still lack their answer."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 - our own module, and paths from the settings
             [sys.executable, "-m", "edge_client.trainer_child", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -7,8 +7,17 @@ from dataclasses import dataclass
 
 from shared.errors import PayloadTooLarge, PublishRefused, TransportError
 from shared.topic_tree import TopicTree
-from shared.traffic_meter import TrafficMeter
-from shared.transport import Connected, Disconnected, Publication, Received, Refused, Subscribed, TransportEvent
+from shared.traffic import count_received, count_sent
+from shared.transport import (
+    Connected,
+    Disconnected,
+    Publication,
+    Received,
+    Refused,
+    Subscribed,
+    Traffic,
+    TransportEvent,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +124,7 @@ class MemoryBroker:
                     f"{publication.topic}: {size} bytes are above the {self._max_payload_bytes} that the broker takes: "
                     "send smaller chunks or raise the broker's limit"
                 )
-            client.traffic.count_sent(publication)
+            count_sent(client.traffic, publication)
             fault = self._faults.draw(client.client_id, client.traffic.sent_messages) if self._faults else None
             if fault == "disconnect":
                 self._cut(client, "the connection to the broker was lost")
@@ -182,7 +191,7 @@ class MemoryTransport:
     __slots__ = ("_broker", "attached", "client_id", "connected", "events", "filters", "traffic", "will")
 
     def __init__(self, broker: MemoryBroker, client_id: str) -> None:
-        self.traffic = TrafficMeter()
+        self.traffic = Traffic()
         self.client_id = client_id
         self.events: queue.SimpleQueue[TransportEvent | None] = queue.SimpleQueue()
         self.filters: set[str] = set()
@@ -233,7 +242,7 @@ class MemoryTransport:
     def take(self, message: Received, qos: int, queue_limit: int) -> None:
         """Called by the broker with a message for this client."""
         if self.events.qsize() < queue_limit:
-            self.traffic.count_received(message.topic, len(message.payload), qos)
+            count_received(self.traffic, message.topic, len(message.payload), qos)
             self.events.put(message)
 
     def lose(self, reason: str) -> None:

@@ -25,8 +25,8 @@ from shared import paho_reasons as reasons
 from shared.errors import PayloadTooLarge, PublishRefused, TransportError
 from shared.settings import BrokerSettings
 from shared.tcp_bytes import TcpBytes, tcp_bytes
-from shared.traffic_meter import TrafficMeter
-from shared.transport import Connected, Publication, Received, Refused, Subscribed, TransportEvent
+from shared.traffic import count_received, count_sent
+from shared.transport import Connected, Publication, Received, Refused, Subscribed, Traffic, TransportEvent
 
 if TYPE_CHECKING:
     from paho.mqtt.client import SocketLike  # exists for type checkers only
@@ -60,7 +60,7 @@ class PahoLink:
         client_id: str,
         tls: ssl.SSLContext | None,
         will: Publication | None,
-        traffic: TrafficMeter,
+        traffic: Traffic,
         deliver: Deliver,
         waiting: Callable[[], int],
     ) -> None:
@@ -114,9 +114,7 @@ class PahoLink:
                 clean_start=True,
                 properties=properties,
             )
-            if (
-                not self._leaving
-            ):  # once CONNECT is on its way, only DISCONNECT keeps the broker from publishing the will
+            if not self._leaving:  # else CONNECT, still unsent, need not be followed by DISCONNECT
                 self._serve()
         except OSError as error:
             self._end = reasons.unreachable(self._settings, error)
@@ -165,7 +163,7 @@ class PahoLink:
                 return not_connected(publication.topic, self._settings.address)
             if publication.qos:
                 self._published[info.mid] = publication.topic
-            self._traffic.count_sent(publication)
+            count_sent(self._traffic, publication)
         return None
 
     def subscribe(self, filters: tuple[str, ...]) -> None:
@@ -220,7 +218,7 @@ class PahoLink:
             for message in self._client.drop_out_messages():
                 if message.state == MessageState.MQTT_MS_QUEUED:
                     unsent = Publication(message.topic, bytes(message.payload), message.qos)
-                    self._traffic.count_sent(unsent, messages=-1)
+                    count_sent(self._traffic, unsent, messages=-1)
             self._changed.notify_all()
         if isinstance(open_socket := self._client.socket(), socket.socket):
             self._tcp_at_close = tcp_bytes(open_socket)
@@ -256,7 +254,7 @@ class PahoLink:
             take()
             return
         with self._changed:
-            self._traffic.count_received(topic, len(message.payload), message.qos)
+            count_received(self._traffic, topic, len(message.payload), message.qos)
         self._deliver(Received(topic, bytes(message.payload), message.retain), take)
 
     def _on_publish(self, client: Client, _: object, mid: int, code: ReasonCode, properties: Properties | None) -> None:

@@ -11,8 +11,7 @@ from shared.errors import BrokerUnreachable, SettingsError
 from shared.paho_link import PahoLink, not_connected
 from shared.settings import BrokerSettings, TlsSettings
 from shared.tcp_bytes import TcpBytes
-from shared.traffic_meter import TrafficMeter
-from shared.transport import Connected, Disconnected, Publication, Refused, Transport, TransportEvent
+from shared.transport import Connected, Disconnected, Publication, Refused, Traffic, Transport, TransportEvent
 
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 30.0
@@ -30,7 +29,7 @@ class PahoTransport:
     """
 
     def __init__(self, settings: BrokerSettings, client_id: str, jitter: random.Random) -> None:
-        self.traffic = TrafficMeter()
+        self.traffic = Traffic()
         self._settings = settings
         self._client_id = client_id
         self._jitter = jitter

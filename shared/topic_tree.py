@@ -60,19 +60,24 @@ class TopicTree(Generic[T]):
                 yield from child._filters_for(levels, depth + 1)
 
     def topics_for(self, topic_filter: str) -> Iterator[T]:
-        """Values whose names, as topics, this filter matches, oldest name first within a level."""
+        """Values whose names, as topics, this filter matches."""
         return self._topics_for(topic_filter.split("/"), 0)
 
     def _topics_for(self, levels: list[str], depth: int) -> Iterator[T]:
-        if depth == len(levels) or levels[depth] == "#":
+        if depth == len(levels):
             if self._value is not None:
                 yield self._value
-            if depth == len(levels):
-                return
-        if levels[depth] not in ("+", "#"):
-            if (child := self._children.get(levels[depth])) is not None:
-                yield from child._topics_for(levels, depth + 1)
-            return
-        for name, child in self._children.items():
-            if depth > 0 or not name.startswith("$"):
-                yield from child._topics_for(levels, depth + (levels[depth] == "+"))
+        elif levels[depth] in ("+", "#"):
+            if levels[depth] == "#" and self._value is not None:
+                yield self._value
+            for name, child in self._children.items():
+                if depth > 0 or not name.startswith("$"):
+                    yield from child._topics_for(levels, depth + 1) if levels[depth] == "+" else child._values()
+        elif (only := self._children.get(levels[depth])) is not None:
+            yield from only._topics_for(levels, depth + 1)
+
+    def _values(self) -> Iterator[T]:
+        if self._value is not None:
+            yield self._value
+        for child in self._children.values():
+            yield from child._values()

@@ -76,7 +76,9 @@ class Transport(Protocol):
     ends state themselves again, so whatever was published while disconnected is dropped and reported as `Refused`.
     """
 
-    traffic: Traffic
+    @property
+    def traffic(self) -> Traffic:
+        """What has passed so far."""
 
     def connect(self, will: Publication | None) -> None:
         """Begin connecting in the background, leaving `will` with the broker."""

@@ -66,16 +66,16 @@ class _State:
 
     @classmethod
     def of(cls, model: nn.Module) -> "_State":
-        parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
-        trained = {name: tensor for name, tensor in parameters.items() if tensor.requires_grad}
+        tensors: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        trained = {name: tensor for name, tensor in tensors.items() if tensor.requires_grad}
         if not trained:
             raise ExportError("the model has no parameter that requires a gradient")
-        kept = {name: tensor for name, tensor in (parameters | buffers).items() if name not in trained}
+        kept = {name: tensor for name, tensor in tensors.items() if name not in trained}
         carried = {name: tensor for name, tensor in kept.items() if tensor.is_floating_point()}
         for name, tensor in (trained | carried).items():
             if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
                 raise ExportError(f"tensor {name} is {tensor.dtype} on {tensor.device}: use float32 on the CPU")
-        return cls(model, trained, carried, {name: kept[name] for name in kept.keys() - carried.keys()})
+        return cls(model, trained, carried, {name: tensor for name, tensor in kept.items() if name not in carried})
 
     @property
     def tensors(self) -> list[Tensor]:

@@ -111,11 +111,20 @@ def _info(node: fx.Node, label: str, batch: str) -> ValueInfoProto:
 
 
 def _place(node: fx.Node) -> str:
-    """Where in the model a node comes from, as far as torch recorded it: only forward operators have a trace."""
-    for candidate in [node, *node.all_input_nodes]:
-        frames = list(FRAME.finditer(candidate.meta.get("stack_trace") or ""))
-        own = [frame for frame in frames if not Path(frame["file"]).is_relative_to(TORCH_FILES)]
-        if frames:
-            frame = (own or frames)[-1]
-            return f"used at {frame['file']}:{frame['line']}: {frame['code']}"
-    return "used in the loss or in a gradient"
+    """Where in the model a node comes from; torch records no line for a loss or gradient: the nearest is named."""
+    if line := _line(node):
+        return f"used at {line}"
+    nearby = [node]
+    for ancestor in nearby:
+        if line := _line(ancestor):
+            return f"used in the loss or a gradient, after {line}"
+        nearby.extend(source for source in ancestor.all_input_nodes if source not in nearby)
+    return "used in the loss or a gradient"
+
+
+def _line(node: fx.Node) -> str | None:
+    """The innermost line of the user's own code that a node comes from, else of torch's."""
+    frames = list(FRAME.finditer(node.meta.get("stack_trace") or ""))
+    own = [frame for frame in frames if not Path(frame["file"]).is_relative_to(TORCH_FILES)]
+    frame = next(reversed(own or frames), None)
+    return frame and f"{frame['file']}:{frame['line']}: {frame['code']}"

@@ -53,7 +53,7 @@ class BitReader:
         """Refuse anything after the last symbol but less than a byte of zero padding."""
         rest = self.digits[self.at :]
         if len(rest) >= 8 or b"1" in rest:
-            raise DecodeError(f"{len(rest)} bits follow the last symbol of the frame: it is not of this layout and plan")
+            raise DecodeError(f"{len(rest)} bits follow the last symbol of the frame: not of this layout and plan")
 
     def _advance(self, width: int) -> bytes:
         end = self.at + width

@@ -1,7 +1,7 @@
 """The codec seam: a flat update becomes bytes, and bytes become a sparse update, in bounds set by the layout."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -16,6 +16,11 @@ class SparseUpdate:
     size: int
     indices: I64
     values: F32
+
+    @classmethod
+    def nothing(cls, size: int) -> Self:
+        """No values at all."""
+        return cls(size, np.zeros(0, np.int64), np.zeros(0, np.float32))
 
     def add_to(self, vector: F32) -> None:
         """Add these values to a float32 `[size]` vector in place, in float32: the same bits on every machine."""

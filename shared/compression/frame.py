@@ -1,13 +1,13 @@
 """The partition frame: what stands in it, in which order, and how it is read back.
 
-    wire id             8 bits; a frame of this byte alone delivers nothing
-    prior               2 bits, and what the prior needs: see `Prior`
-    scale               6 bits + 1, and corrections: see `Scale`
-    key groups          as many bits as the number of groups has; only where there are several
-    levels              1 bit whether the sparse region has its own, if there is one; then each: see `Levels`
-    positions           group after group: see `Gaps`
-    level marks         the key region's, then the sparse region's: see `LevelMap`
-    signs               one bit a value, in the order of the positions; then zeros up to a whole byte
+- wire id, 8 bits; a frame of this byte alone delivers nothing
+- prior, 2 bits and what it needs: see `Prior`
+- scale, 5 bits and 1, and corrections: see `Scale`
+- number of groups in the key region, as many bits as the number of groups has; only where there are several
+- whether the sparse region has levels of its own, 1 bit, if there is a sparse region; then the levels: see `Levels`
+- positions, group after group: see `Gaps`
+- marks of the levels, the key region's first: see `LevelMap`
+- signs, one bit a value in the order of the positions; then zeros up to a whole byte
 """
 
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class Regions:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A frame as read: `positions` int64 `[k]` rising on the gathered axis, `values` float32 `[k]`, bits of the head."""
+    """A frame as read: `positions` int64 `[k]`, rising on the gathered axis, and `values` float32 `[k]`."""
 
     regions: Regions
     positions: I64

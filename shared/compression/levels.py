@@ -36,8 +36,7 @@ class Levels:
         """Write what `wanted` needs; returns it with the magnitudes as their reader will see them."""
         means = wanted.means()
         writer.put(len(means) - 1, COUNT_BITS)
-        first = write_base(writer, means[0]) if origin is None else write_step(writer, means[0], origin, BETWEEN_REGIONS)
-        patterns = [first]
+        patterns = [_write_first(writer, means[0], origin)]
         for mean, parameter in zip(means[1:], wanted.parameters, strict=True):
             patterns.append(write_step(writer, mean, patterns[-1], 0))
             writer.put(parameter, MARK_PARAMETER_BITS)
@@ -102,3 +101,7 @@ class LevelMap:
         """Write which values reach the second level, which of these the third, and so on."""
         for gaps, parameter in zip(self.marks, self.parameters, strict=True):
             writer.put_bits(gaps.encode(np.array([parameter])))
+
+
+def _write_first(writer: BitWriter, mean: int, origin: int | None) -> int:
+    return write_base(writer, mean) if origin is None else write_step(writer, mean, origin, BETWEEN_REGIONS)

@@ -27,8 +27,8 @@ LARGEST_BASE = (INFINITY_BITS >> BASE_SHIFT) - 1
 class LevelCurves:
     """What the best 1 to 4 levels deliver of everything above each bin, and what they cost.
 
-    `energy` float64 `[4, bins]`; `bits` float64 `[4, bins]` are expected for saying which value has which level; `split`
-    int64 `[4, bins]` is the bin where, of L levels above a bin, the second begins.
+    `energy` float64 `[4, bins]`; `bits` float64 `[4, bins]` to be expected for saying which value has which level;
+    `split` int64 `[4, bins]`, the bin where, of L levels above a bin, the second begins.
     """
 
     energy: F64
@@ -62,7 +62,9 @@ def level_curves(counts: F64, sums: F64) -> LevelCurves:
     inside, held = counts[:, np.newaxis] - above_counts, sums[:, np.newaxis] - above_sums
     interval = np.full((bins, bins + 1), -np.inf)
     np.divide(held * held, inside, out=interval, where=inside > 0)
-    curves = LevelCurves(np.zeros((MOST_LEVELS, bins)), np.zeros((MOST_LEVELS, bins)), np.full((MOST_LEVELS, bins), bins))
+    curves = LevelCurves(
+        np.zeros((MOST_LEVELS, bins)), np.zeros((MOST_LEVELS, bins)), np.full((MOST_LEVELS, bins), bins)
+    )
     curves.energy[0] = interval[:, bins]
     for row in range(1, MOST_LEVELS):
         total = interval + np.append(curves.energy[row - 1], 0.0)

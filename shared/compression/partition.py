@@ -40,18 +40,19 @@ class PartitionCodec:
     def encode(self, update: F32, layout: Layout, plan: Plan) -> Encoded:
         """At most `plan.budget_bytes`; a dense frame where that fits. Raises `ValueError` on NaN or infinity.
 
-        Where the plan's classes serve worse than a partition paid for in the frame, the frame pays.
+        Where the plan's classes serve worse than a partition paid for in the frame, the frame pays. Raises `DecodeError`
+        when the plan is one for another layout.
         """
         if dense_bytes(layout) <= plan.budget_bytes:
             return DenseCodec().encode(update, layout, plan)
         candidates = Candidates.of(update, layout, plan.budget_bytes)
         first = Prior.whole(layout) if plan.density_classes is None else Prior.public(plan, layout)
-        draft = _Fitting.of(candidates, first, layout, plan).fill(plan.budget_bytes)
+        draft = _fit(candidates, first, layout, plan) or _fit(candidates, Prior.whole(layout), layout, plan)
         if draft is None:
-            return Encoded(EMPTY_FRAME, SparseUpdate(layout.size, np.zeros(0, np.int64), np.zeros(0, np.float32)))
+            return Encoded(EMPTY_FRAME, SparseUpdate.nothing(layout.size))
         better = _shortest_prior(draft, layout, plan)
-        if better.kind is not first.kind:
-            draft = _Fitting.of(candidates, better, layout, plan).fill(plan.budget_bytes) or draft
+        if better is not draft.prior:
+            draft = _fit(candidates, better, layout, plan) or draft
         return _finish(draft, update, layout, plan)
 
     def decode(self, frame: bytes, layout: Layout, plan: Plan) -> SparseUpdate:
@@ -60,7 +61,7 @@ class PartitionCodec:
             return DenseCodec().decode(frame, layout, plan)
         content = read_frame(frame, layout, plan)
         if content is None:
-            return SparseUpdate(layout.size, np.zeros(0, np.int64), np.zeros(0, np.float32))
+            return SparseUpdate.nothing(layout.size)
         return _in_order(content.regions.grouping.scatter(content.positions), content.values, layout)
 
 
@@ -68,14 +69,9 @@ def read_frame(frame: bytes, layout: Layout, plan: Plan) -> Content | None:
     """The content of a partition frame, None if it delivers nothing; raises `DecodeError`."""
     if frame == EMPTY_FRAME:
         return None
-    if frame[:1] != EMPTY_FRAME or len(frame) > longest_frame_bytes(layout):
+    if frame[:1] != EMPTY_FRAME or len(frame) >= dense_bytes(layout):
         raise DecodeError(f"{len(frame)} bytes are no partition frame of a layout of {layout.size} values")
     return read_content(BitReader(frame[1:]), layout, plan)
-
-
-def longest_frame_bytes(layout: Layout) -> int:
-    """No frame of a sender of ours is longer: a position, three marks and a sign are below 5 bits a value."""
-    return 64 + layout.num_blocks + layout.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +100,7 @@ class _Fitting:
         cut = choose_cut(binned, extents, live_groups, 8.0 * plan.budget_bytes - prior_bits - FIXED_HEAD_BITS)
         return cls(prior, grouping, positions, bits, candidates.rank[order], cut, prior_bits)
 
-    def fill(self, budget_bytes: int) -> Draft | None:
-        return fill_budget(self._draft, self.cut.count, len(self.positions), 8 * budget_bytes)
-
-    def _draft(self, count: int) -> Draft:
+    def draft(self, count: int) -> Draft:
         chosen = self.rank < count
         positions, bits = self.positions[chosen], self.bits[chosen]
         gaps = Gaps.of(positions, self.grouping.bounds)
@@ -120,11 +113,19 @@ class _Fitting:
         return Draft(self.prior, self.grouping, key_groups, positions, gaps, scale, maps, self.prior_bits)
 
 
+def _fit(candidates: Candidates, prior: Prior, layout: Layout, plan: Plan) -> Draft | None:
+    """The draft under `prior` that fills the budget, None where not even one value fits it."""
+    if not len(candidates.indices):
+        return None
+    fitting = _Fitting.of(candidates, prior, layout, plan)
+    return fill_budget(fitting.draft, fitting.cut.count, len(candidates.indices), 8 * plan.budget_bytes)
+
+
 def _shortest_prior(draft: Draft, layout: Layout, plan: Plan) -> Prior:
     """The prior under which the drafted positions and the prior itself are expected to take the fewest bits."""
     blocks = np.searchsorted(layout.block_starts, draft.grouping.scatter(draft.positions), side="right") - 1
     sent = np.bincount(blocks, minlength=layout.num_blocks)
-    best, best_bits = draft.prior, draft.prior_bits + draft.gaps.length(draft.parameters)
+    best, best_bits = draft.prior, float(draft.prior_bits + draft.gaps.length(draft.parameters))
     for prior in (Prior.whole(layout), Prior.tensors(sent, layout), Prior.blocks(sent, layout)):
         bits = prior.length(layout, plan) + prior.expected_length(sent, layout)
         if bits < best_bits:

@@ -11,22 +11,33 @@ import numpy.typing as npt
 from shared.compression.bits import BitReader, BitWriter
 from shared.compression.rice import decode_values, encode_values, value_parameter
 from shared.errors import DecodeError
-from shared.layout import Layout
+from shared.layout import I64, Layout
 
 Classes = npt.NDArray[np.uint8]
 
-DENSEST_CLASS = 16
+DENSEST_CLASS = 8
 MOST_BUDGET_BYTES = (1 << 32) - 1
-CLASSES_PER_OCTAVE = 2
+NUM_CLASSES = DENSEST_CLASS + 1
+WIDTH_BITS = 5
+PARAMETER_BITS = 3
+PACKED = 7
+"""In place of a Rice parameter: the classes follow as numbers of five digits to base nine."""
+CLASSES_PER_PACK = 5
+PACK_BITS = 16
+PACK_WEIGHTS = NUM_CLASSES ** np.arange(CLASSES_PER_PACK)
+
+SMALLEST_DENSITY, LARGEST_DENSITY = 2.0**-40, 0.999
+LN_GOLDEN = 0.4812118250596035
+"""The natural logarithm of the golden ratio: A. Kiely, Selecting the Golomb Parameter in Rice Coding, JPL, 2004."""
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
     """What coordinator and device agree on before an update is sieved.
 
-    `density_classes` is uint8 `[blocks]`: 0 predicts a dead block, class c ≥ 1 a density proportional to 2 ** (c / 2),
-    so that class 16 is 181 times as dense as class 1. Only the ratios count: each frame carries its own scale. None is
-    the prior `none`: the frame pays for its partition. Raises `DecodeError` on a budget or a class out of range.
+    `density_classes` is uint8 `[blocks]`: 0 predicts a dead block, class c from 1 to 8 a density proportional to 2 ** c.
+    Only the ratios count, as each frame carries its own scale; finer classes would not pay, as a Rice parameter covers
+    an octave. None is the prior `none`: the frame pays for its partition. Raises `DecodeError` on values out of range.
     """
 
     budget_bytes: int
@@ -53,42 +64,66 @@ class Plan:
         return hashlib.sha256(self.to_bytes()).digest()[:4]
 
     def to_bytes(self) -> bytes:
-        """Compact canonical bytes: the budget, then the classes, each Rice-coded by its step from the block before."""
+        """Compact canonical bytes: the budget, then the classes, as steps from block to block or packed by fives."""
         writer = BitWriter()
-        writer.put(self.budget_bytes, 32)
+        writer.put(self.budget_bytes.bit_length() - 1, WIDTH_BITS)
+        writer.put(self.budget_bytes, self.budget_bytes.bit_length())
         writer.put(self.density_classes is not None, 1)
         if self.density_classes is not None:
-            steps = np.diff(self.density_classes.astype(np.int64), prepend=DENSEST_CLASS)
-            folded = np.where(steps < 0, -2 * steps - 1, 2 * steps)
-            parameter = value_parameter(folded)
-            writer.put(parameter, 3)
-            writer.put_bits(encode_values(folded, parameter))
+            _write_classes(writer, self.density_classes)
         return writer.to_bytes()
 
     @classmethod
     def from_bytes(cls, data: bytes, layout: Layout) -> Self:
         """What `to_bytes` wrote for `layout`; raises `DecodeError` on anything else."""
         reader = BitReader(data)
-        budget_bytes = reader.take(32)
-        classes: Classes | None = None
-        if reader.take(1):
-            folded = decode_values(reader, layout.num_blocks, reader.take(3))
-            steps = np.where(folded & 1, -(folded >> 1) - 1, folded >> 1)
-            levels = DENSEST_CLASS + np.cumsum(steps)
-            if int(levels.min()) < 0 or int(levels.max()) > DENSEST_CLASS:
-                raise DecodeError(f"the plan holds a density class outside 0 to {DENSEST_CLASS}: refuse the plan")
-            classes = levels.astype(np.uint8)
+        budget_bytes = reader.take(reader.take(WIDTH_BITS) + 1)
+        plan = cls(budget_bytes, _read_classes(reader, layout.num_blocks) if reader.take(1) else None)
         reader.finish()
-        return cls(budget_bytes, classes)
+        if plan.to_bytes() != data:
+            raise DecodeError("the plan is not in its canonical form, so its digest would differ: refuse it")
+        return plan
 
 
 def plan_from_densities(densities: npt.NDArray[np.float64]) -> Classes:
-    """The density classes, uint8 `[blocks]`, of predicted densities, float64 `[blocks]`, in any one unit.
+    """The density classes, uint8 `[blocks]`, of predicted densities, float64 `[blocks]`: the share of values sent.
 
-    The densest block gets class 16, a block below 1/256 of it (or without a positive density) class 0.
+    Blocks with the same best Rice parameter share a class. The densest get class 8; class 0 is for those 2 ** 8 times
+    less dense, and below `SMALLEST_DENSITY`.
     """
-    densest = float(densities.max(initial=0.0))
-    if not 0.0 < densest < np.inf:
+    live = densities >= SMALLEST_DENSITY
+    if not live.any():
         return np.zeros(len(densities), np.uint8)
-    octaves = np.log2(np.maximum(densities / densest, 2.0**-64))
-    return np.clip(np.rint(DENSEST_CLASS + CLASSES_PER_OCTAVE * octaves), 0, DENSEST_CLASS).astype(np.uint8)
+    parameters = np.log2(LN_GOLDEN / -np.log1p(-np.clip(densities, SMALLEST_DENSITY, LARGEST_DENSITY)))
+    octaves = np.floor(parameters) - np.floor(parameters.min())
+    return np.where(live, np.clip(DENSEST_CLASS - octaves, 0, DENSEST_CLASS), 0).astype(np.uint8)
+
+
+def _write_classes(writer: BitWriter, classes: Classes) -> None:
+    steps = np.diff(classes.astype(np.int64), prepend=DENSEST_CLASS)
+    folded = np.where(steps < 0, -2 * steps - 1, 2 * steps)
+    parameter = value_parameter(folded)
+    coded = encode_values(folded, parameter)
+    packs = -(-len(classes) // CLASSES_PER_PACK)
+    if len(coded) <= packs * PACK_BITS:
+        writer.put(parameter, PARAMETER_BITS)
+        writer.put_bits(coded)
+        return
+    writer.put(PACKED, PARAMETER_BITS)
+    padded = np.zeros((packs, CLASSES_PER_PACK), np.int64)
+    padded.reshape(-1)[: len(classes)] = classes
+    for pack in (padded @ PACK_WEIGHTS).tolist():
+        writer.put(pack, PACK_BITS)
+
+
+def _read_classes(reader: BitReader, blocks: int) -> Classes:
+    parameter = reader.take(PARAMETER_BITS)
+    if parameter == PACKED:
+        packs = np.array([reader.take(PACK_BITS) for _ in range(-(-blocks // CLASSES_PER_PACK))])
+        digits: I64 = packs[:, np.newaxis] // PACK_WEIGHTS % NUM_CLASSES
+        return digits.reshape(-1)[:blocks].astype(np.uint8)
+    folded = decode_values(reader, blocks, parameter)
+    classes = DENSEST_CLASS + np.cumsum(np.where(folded & 1, -(folded >> 1) - 1, folded >> 1))
+    if int(classes.min()) < 0 or int(classes.max()) > DENSEST_CLASS:
+        raise DecodeError(f"the plan holds a density class outside 0 to {DENSEST_CLASS}: refuse it")
+    return classes.astype(np.uint8)

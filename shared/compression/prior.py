@@ -12,8 +12,10 @@ from shared.errors import DecodeError
 from shared.layout import I64, Layout
 
 DIGEST_BYTES = 2
-CLASS_BITS = 4
-"""A class in a frame: 0 for dead, 1 to 15 for the densities of classes 2 to 16."""
+CLASS_BITS = 3
+"""A class in a frame: 0 for dead, 1 to 7 for the densities of classes 2 to 8."""
+
+MARK_PARAMETER_BITS = 4
 
 
 class PriorKind(IntEnum):
@@ -44,7 +46,7 @@ class Prior:
     def public(cls, plan: Plan, layout: Layout) -> "Prior":
         """The plan's classes: two bits and two bytes of the plan's digest; raises `DecodeError` if they do not fit."""
         if plan.density_classes is None or len(plan.density_classes) != layout.num_blocks:
-            raise DecodeError(f"the plan has no classes for the {layout.num_blocks} blocks of this layout: fetch it anew")
+            raise DecodeError(f"the plan does not class the {layout.num_blocks} blocks of this layout: fetch it anew")
         return cls(PriorKind.PUBLIC, plan.density_classes)
 
     @classmethod
@@ -71,8 +73,8 @@ class Prior:
 
     def expected_length(self, sent: I64, layout: Layout) -> float:
         """Expected bits of the positions when each block sends as many values as int64 `[blocks]` `sent` says."""
-        sizes = np.bincount(self.classes, np.diff(layout.block_starts))
-        return float(expected_length(sizes, np.bincount(self.classes, sent)).sum())
+        sizes = np.bincount(self.classes, np.diff(layout.block_starts)).astype(np.float64)
+        return float(expected_length(sizes, np.bincount(self.classes, sent).astype(np.float64)).sum())
 
     def length(self, layout: Layout, plan: Plan) -> int:
         """Bits that `write` writes."""
@@ -92,7 +94,7 @@ class Prior:
             writer.put(int(_fold(self.classes).min()), CLASS_BITS)
             marks = Gaps.of(np.flatnonzero(self.classes == DENSEST_CLASS), np.array([0, layout.num_blocks]))
             parameter = int(marks.lengths(_most_mark_parameter(layout)).argmin())
-            writer.put(parameter, CLASS_BITS)
+            writer.put(parameter, MARK_PARAMETER_BITS)
             writer.put_bits(marks.encode(np.array([parameter])))
 
     @classmethod
@@ -104,13 +106,15 @@ class Prior:
         if kind is PriorKind.PUBLIC:
             digest = reader.take(8 * DIGEST_BYTES).to_bytes(DIGEST_BYTES, "big")
             if digest != plan.digest[:DIGEST_BYTES]:
-                raise DecodeError(f"frame made with plan {digest.hex()}, this is {plan.digest.hex()}: use that round's plan")
+                raise DecodeError(f"frame of plan {digest.hex()}, this is {plan.digest.hex()}: use that round's plan")
             return cls.public(plan, layout)
         if kind is PriorKind.TENSORS:
             folded = np.array([reader.take(CLASS_BITS) for _ in layout.tensors])
             return cls(kind, _unfold(folded).astype(np.uint8)[layout.block_tensor])
-        classes = np.full(layout.num_blocks, _unfold(np.array([reader.take(CLASS_BITS)]))[0], np.uint8)
-        classes[decode_gaps(reader, np.array([0, layout.num_blocks]), np.array([reader.take(CLASS_BITS)]))] = DENSEST_CLASS
+        sparse = _unfold(np.array([reader.take(CLASS_BITS)]))[0]
+        parameter = np.array([reader.take(MARK_PARAMETER_BITS)])
+        classes = np.full(layout.num_blocks, sparse, np.uint8)
+        classes[decode_gaps(reader, np.array([0, layout.num_blocks]), parameter)] = DENSEST_CLASS
         return cls(kind, classes)
 
 
@@ -128,4 +132,4 @@ def _unfold(folded: I64) -> I64:
 
 
 def _most_mark_parameter(layout: Layout) -> int:
-    return min(covering_parameter(layout.num_blocks), (1 << CLASS_BITS) - 1)
+    return min(covering_parameter(layout.num_blocks), (1 << MARK_PARAMETER_BITS) - 1)

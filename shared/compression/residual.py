@@ -11,7 +11,7 @@ import numpy as np
 from shared.compression.codec import SparseUpdate
 from shared.layout import F32
 
-DECAY_PER_MISSED_ROUND = np.float32(0.9)
+DECAY_PER_MISSED_ROUND = 0.9
 """A residual from before missed rounds points at an older model; full strength slows partial participation."""
 
 
@@ -27,11 +27,9 @@ class ResidualFeedback:
         return cls(np.zeros(size, np.float32))
 
     def compensate(self, update: F32, missed_rounds: int = 0) -> F32:
-        """u = update + residual, float32 `[n]`, the residual decayed by 0.9 for each missed round."""
-        decayed = self.residual
-        if missed_rounds:
-            decayed = decayed * np.power(DECAY_PER_MISSED_ROUND, np.float32(missed_rounds))
-        return update + decayed
+        """Give u = update + residual, float32 `[n]`, the residual decayed by 0.9 for each missed round."""
+        decay = np.float32(DECAY_PER_MISSED_ROUND**missed_rounds)
+        return update + self.residual * decay
 
     def after(self, compensated: F32, delivered: SparseUpdate) -> Self:
         """The next round's state: e = u - delivered, in float32, value by value."""

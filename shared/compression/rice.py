@@ -107,8 +107,8 @@ def _decode_group(reader: BitReader, position: int, end: int, parameter: int, af
 
 
 def value_parameter(values: I64) -> int:
-    """The parameter, 0 to 7, under which `encode_values` is shortest."""
-    lengths = [int((values >> parameter).sum()) + len(values) * (parameter + 1) for parameter in range(8)]
+    """The parameter, 0 to 6, under which `encode_values` is shortest."""
+    lengths = [int((values >> parameter).sum()) + len(values) * (parameter + 1) for parameter in range(7)]
     return int(np.argmin(lengths))
 
 
@@ -135,8 +135,8 @@ def decode_values(reader: BitReader, count: int, parameter: int) -> I64:
 def expected_length(extent: F64, count: F64) -> F64:
     """Bits that `count` evenly scattered positions among `extent` values will take, each under its best parameter.
 
-    The zero bits of a gap are a geometric variable; 1/(eˣ - 1) ≈ 1/x - 1/2 + x/12 with x = 2 ** b · count / extent keeps
-    this to operations that every CPU rounds alike.
+    The zero bits of a gap are a geometric variable; 1/(eˣ - 1) ≈ 1/x - 1/2 + x/12 with x = 2 ** b · count / extent
+    keeps this to operations that every CPU rounds alike.
     """
     extent, used = np.maximum(extent, 1.0), np.maximum(count, 1.0)
     _, exponent = np.frexp(LN_2 * extent / used)

@@ -6,18 +6,17 @@ import numpy as np
 
 from shared.compression.bits import BitReader, BitWriter
 from shared.compression.grouping import Grouping
-from shared.compression.plan import CLASSES_PER_OCTAVE
 from shared.compression.rice import Gaps
 from shared.layout import I64
 
-SCALE_BITS = 6
+SCALE_BITS = 5
 NUM_SCALES = 1 << SCALE_BITS
 CORRECTIONS = np.array([0, 1, -1])[:, np.newaxis, np.newaxis]
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """The level of a frame's densities, 0 (densest) to 63, and each group's correction of -1, 0 or 1, or none at all."""
+    """The level of a frame's densities, 0 (densest) to 31, and for each group a correction of -1, 0 or 1, or none."""
 
     level: int
     corrections: I64 | None
@@ -32,13 +31,14 @@ class Scale:
     def parameters(self, grouping: Grouping) -> I64:
         """The Rice parameter of every group: int64 `[groups]`."""
         levels = np.array([self.level])
-        derived = _derived(levels, grouping)[0]
+        derived: I64 = _derived(levels, grouping)[0]
         if self.corrections is None:
             return derived
-        return np.clip(derived + self.corrections, 0, grouping.covering)
+        corrected: I64 = np.clip(derived + self.corrections, 0, grouping.covering)
+        return corrected
 
     def write(self, writer: BitWriter) -> None:
-        """Six bits and one, and one or two more for each group where there are corrections."""
+        """Five bits and one, and one or two more for each group where there are corrections."""
         writer.put(self.level, SCALE_BITS)
         writer.put(self.corrections is not None, 1)
         for correction in [] if self.corrections is None else self.corrections.tolist():
@@ -69,8 +69,7 @@ class Scale:
 
 
 def _derived(levels: I64, grouping: Grouping) -> I64:
-    """Parameters int64 `[levels, groups]`: one more for each octave of density, and the covering one for dead blocks."""
+    """Parameters int64 `[levels, groups]`: one more an octave, the covering one for dead blocks."""
     covering = grouping.covering
     steps = levels[:, np.newaxis] + 1 - grouping.classes
-    return np.where(grouping.classes == 0, covering, np.clip(steps // CLASSES_PER_OCTAVE, 0, covering))
-
+    return np.where(grouping.classes == 0, covering, np.clip(steps, 0, covering))

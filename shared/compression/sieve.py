@@ -13,6 +13,9 @@ from shared.layout import F32, I64, Layout
 LEAST_BITS_PER_VALUE = 2
 """A sent value takes at least one bit of position and one of sign, which bounds the number of candidates."""
 
+HEAD_BITS = 60
+"""About what a frame takes besides its values."""
+
 MOST_DRAFTS = 8
 
 
@@ -29,7 +32,7 @@ class Candidates:
 
     @classmethod
     def of(cls, update: F32, layout: Layout, budget_bytes: int) -> Self:
-        """All that a frame of `budget_bytes` could hold and more; raises `ValueError` on NaN, infinity, another size."""
+        """All that a frame of `budget_bytes` could hold; raises `ValueError` on NaN, infinity or another size."""
         bits = magnitude_bits(update, layout)
         edge = lowest_edge(magnitude_histogram(bits), 8 * budget_bytes // LEAST_BITS_PER_VALUE)
         indices = np.flatnonzero(bits >= edge)
@@ -63,7 +66,7 @@ def fill_budget(draft: Callable[[int], D], guess: int, most: int, budget_bits: i
         tried = draft(count)
         drafts += 1
         missing = budget_bits - tried.length
-        bits_per_value = max(tried.length // count, 1)
+        bits_per_value = max((tried.length - HEAD_BITS) // count, LEAST_BITS_PER_VALUE)
         if missing >= 0:
             best, low = tried, count
         else:

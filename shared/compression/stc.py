@@ -45,12 +45,12 @@ class StcCodec:
         budget_bits = 8 * plan.budget_bytes
         guess = budget_bits // (covering_parameter(1 + 8 * layout.size // budget_bits) + 2)
         best = fill_budget(draft, guess, len(candidates.indices), budget_bits)
-        return Encoded(EMPTY_FRAME, _nothing(layout)) if best is None else best.finish(update, layout)
+        return Encoded(EMPTY_FRAME, SparseUpdate.nothing(layout.size)) if best is None else best.finish(update, layout)
 
     def decode(self, frame: bytes, layout: Layout, plan: Plan) -> SparseUpdate:
         """What `encode` delivered; raises `DecodeError` on anything else. The plan is not used."""
         if frame == EMPTY_FRAME:
-            return _nothing(layout)
+            return SparseUpdate.nothing(layout.size)
         if frame[:1] != EMPTY_FRAME or len(frame) > HEAD_BYTES + layout.size:
             raise DecodeError(f"{len(frame)} bytes are no ternary frame of a layout of {layout.size} values")
         reader = BitReader(frame[1:])
@@ -82,8 +82,5 @@ class _Draft:
         negative = signs(update, self.indices)
         writer.put_bits(negative)
         values = signed_values(np.full(len(self.indices), pattern, np.uint32), negative)
-        return Encoded(writer.to_bytes(), SparseUpdate(layout.size, self.indices, values), float(magnitudes(self.bits).min()))
-
-
-def _nothing(layout: Layout) -> SparseUpdate:
-    return SparseUpdate(layout.size, np.zeros(0, np.int64), np.zeros(0, np.float32))
+        delivered = SparseUpdate(layout.size, self.indices, values)
+        return Encoded(writer.to_bytes(), delivered, float(magnitudes(self.bits).min()))

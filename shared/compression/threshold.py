@@ -21,7 +21,10 @@ SPARSE_HEADER_BITS = 2 + STEP_BITS
 
 @dataclass(frozen=True, slots=True)
 class Binned:
-    """What lies at or above each non-empty bin: `edges` uint32 `[bins]`, `counts` and `sums` float64 `[groups, bins]`."""
+    """What lies at or above each bin that is not empty.
+
+    `edges` uint32 `[bins]` are bit patterns; `counts` and `sums` are float64 `[groups, bins]`.
+    """
 
     edges: U32
     counts: F64
@@ -33,7 +36,7 @@ class Binned:
         cell = group * NUM_BINS + (bits >> BIN_SHIFT)
         counts = np.bincount(cell, minlength=groups * NUM_BINS).reshape(groups, NUM_BINS).astype(np.float64)
         # Exact in any order of addition: the values of a bin share their exponent, so 2 ** 29 of them fit 53 bits.
-        sums = np.bincount(cell, magnitudes(bits), groups * NUM_BINS).reshape(groups, NUM_BINS)
+        sums = np.bincount(cell, magnitudes(bits), groups * NUM_BINS).astype(np.float64).reshape(groups, NUM_BINS)
         used = np.flatnonzero(counts.sum(axis=0))[-MOST_BINS:]
         edges = (used << BIN_SHIFT).astype(np.uint32)
         return cls(edges, _above(counts[:, used]), _above(sums[:, used]))
@@ -126,4 +129,4 @@ def _boundary(counts: F64, extents: F64, live_groups: int) -> int:
     """How many groups form the key region: where the two regions' expected code is shortest."""
     if live_groups <= 1:
         return 1
-    return int(split_lengths(np.cumsum(extents), np.cumsum(counts))[: live_groups].argmin()) + 1
+    return int(split_lengths(np.cumsum(extents), np.cumsum(counts))[:live_groups].argmin()) + 1

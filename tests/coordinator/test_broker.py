@@ -19,6 +19,7 @@ from shared.transport import Disconnected, Publication, Received, Subscribed
 
 pytestmark = pytest.mark.broker
 
+JITTER = random.Random(1)  # noqa: S311 -- repeatable on purpose
 ROOT = Path(__file__).parents[2]
 
 
@@ -42,7 +43,7 @@ def listening(port: int) -> bool:
 
 def test_messages_pass_and_nothing_survives_a_restart(program: BrokerProgram) -> None:
     with DevBroker(program=program) as broker:
-        client = PahoTransport(broker.settings, "a", random.Random(1))
+        client = PahoTransport(broker.settings, "a", JITTER)
         client.connect(None)
         wait_connected(client, 10, broker.settings.address)
         client.subscribe("gs/#")
@@ -81,7 +82,8 @@ def test_nothing_listens_after_the_block(program: BrokerProgram) -> None:
 
 def test_broker_ends_when_its_owner_is_killed(program: BrokerProgram) -> None:
     code = (
-        "import sys; from coordinator.broker import DevBroker; broker = DevBroker(program=sys.argv[1]); broker.start(); "
+        "import sys; from coordinator.broker import DevBroker; "
+        "broker = DevBroker(program=sys.argv[1]); broker.start(); "
         "print(broker.pid, broker.settings.port, flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(  # noqa: S603
@@ -116,5 +118,5 @@ def test_without_any_broker_both_remedies_are_named(monkeypatch: pytest.MonkeyPa
     nothing: Callable[..., None] = lambda *_, **__: None  # noqa: E731
     monkeypatch.setattr("coordinator.broker.shutil.which", nothing)
     monkeypatch.setattr("coordinator.broker.importlib.util.find_spec", nothing)
-    with pytest.raises(SettingsError, match="apt install mosquitto.*pip install iotcore"):
+    with pytest.raises(SettingsError, match=r"apt install mosquitto.*pip install iotcore"):
         DevBroker()

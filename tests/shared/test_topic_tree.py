@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from paho.mqtt.client import topic_matches_sub
 
@@ -20,18 +20,21 @@ def tree_of(names: set[str]) -> TopicTree[str]:
     return tree
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.sets(FILTERS, max_size=12), TOPICS)
 def test_filters_for_a_topic_are_those_that_match_it(filters: set[str], topic: str) -> None:
     found = list(tree_of(filters).filters_for(topic))
     assert sorted(found) == sorted(name for name in filters if topic_matches_sub(name, topic))
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.sets(TOPICS, max_size=12), FILTERS)
 def test_topics_for_a_filter_are_those_it_matches(topics: set[str], name: str) -> None:
     found = list(tree_of(topics).topics_for(name))
     assert sorted(found) == sorted(topic for topic in topics if topic_matches_sub(name, topic))
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.sets(FILTERS, min_size=1, max_size=12), st.data())
 def test_removed_name_is_gone_and_the_others_stay(names: set[str], data: st.DataObject) -> None:
     tree = tree_of(names)

@@ -16,6 +16,7 @@ from shared.memory_transport import MemoryBroker, MemoryTransport
 from shared.paho_transport import PahoTransport, wait_connected
 from shared.transport import Connected, Disconnected, Publication, Received, Refused, Subscribed, Transport
 
+JITTER = random.Random(1)  # noqa: S311 -- repeatable on purpose
 PATIENCE_SECONDS = 5.0
 E = TypeVar("E")
 
@@ -101,7 +102,7 @@ class PahoWorld:
     def client(self, name: str) -> Transport:
         cable = self._cables[name] = Cable(self._broker.settings.port)
         settings = self._broker.settings.model_copy(update={"port": cable.port})
-        self._clients.append(PahoTransport(settings, name, random.Random(1)))
+        self._clients.append(PahoTransport(settings, name, JITTER))
         return self._clients[-1]
 
     def cut(self, name: str) -> None:
@@ -218,6 +219,17 @@ def test_abrupt_loss_publishes_the_will_and_the_client_connects_again(world: Wor
     assert expect(watcher, Received) == Received("gs/a/state", b"dead", retained=False)
     assert expect(client, Disconnected).reason
     wait_until(client, lambda event: isinstance(event, Connected))
+
+
+def test_subscriptions_end_with_the_connection(world: World) -> None:
+    client = connected(world, "a", "gs/#")
+    world.cut("a")
+    wait_until(client, lambda event: isinstance(event, Connected))
+    client.publish(Publication("gs/unheard", b""))
+    client.subscribe("gs/end")
+    expect(client, Subscribed)
+    client.publish(Publication("gs/end", b""))
+    assert expect(client, Received).topic == "gs/end"
 
 
 def test_clean_close_does_not_publish_the_will(world: World) -> None:

@@ -24,7 +24,7 @@ BINARY = {
     "Add": (aten.add.Tensor, aten.add.Scalar),
     "Sub": (aten.sub.Tensor, aten.sub.Scalar),
     "Mul": (aten.mul.Tensor, aten.mul.Scalar, operator.mul),
-    "Div": (aten.div.Tensor, aten.div.Scalar, operator.floordiv),
+    "Div": (aten.div.Tensor, aten.div.Scalar, operator.floordiv, operator.truediv),
     "Max": (aten.maximum.default,),
     "Min": (aten.minimum.default,),
 }
@@ -85,6 +85,7 @@ rule(operator.add)(binary("Add"))
 rule(operator.sub)(binary("Sub"))
 rule(aten.logical_not.default, aten.bitwise_not.default)(unary("Not"))
 rule(aten.logical_and.default, aten.bitwise_and.Tensor)(binary("And"))
+rule(aten.logical_or.default, aten.bitwise_or.Tensor)(binary("Or"))
 
 
 @rule(aten.rsub.Scalar)

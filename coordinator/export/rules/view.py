@@ -129,6 +129,11 @@ def _unbind(g: Graph, out: ValueType, x: Operand, dim: int = 0) -> tuple[str, ..
     return tuple(g.op("Gather", x, g.ints(index), axis=axis) for index in range(x.fixed_size(axis)))
 
 
+@rule(aten.sym_numel.default)
+def _count(g: Graph, out: ValueType, x: Operand) -> str:
+    return g.op("Size", x)
+
+
 @rule(aten.sym_size.int)
 def _size(g: Graph, out: ValueType, x: Operand, dim: int) -> str:
     return g.size(x, x.axis(dim))

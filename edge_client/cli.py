@@ -1,0 +1,73 @@
+"""The command line of `gradsieve-edge`: flags win over environment variables, and those over the settings file."""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_client.agent import agent_version
+from edge_client.settings import ENV_PREFIX, EdgeSettings
+from shared.errors import DataError
+from shared.settings import load_settings
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """What the command line asks for: settings by the variable that a flag stands for, and the rest."""
+
+    config: Path | None
+    flags: Mapping[str, str]
+    connect_seconds: float | None
+
+    def settings(self, environment: Mapping[str, str]) -> EdgeSettings:
+        """The device's settings; raises `SettingsError`, or `DataError` when there is no data folder."""
+        settings = load_settings(EdgeSettings, self.config, ENV_PREFIX, {**environment, **self.flags})
+        if not settings.data.is_dir():
+            raise DataError(f"data folder {settings.data}: is not there: create it or name another with --data")
+        return settings
+
+
+def parse_command_line(arguments: Sequence[str]) -> Invocation:
+    """The invocation in `arguments`; argparse ends the process itself for help, version and wrong usage."""
+    parser = argparse.ArgumentParser(prog="gradsieve-edge", description="Train on local data, upload what matters.")
+    parser.add_argument("--version", action="version", version=agent_version())
+    run = parser.add_subparsers(required=True, metavar="run").add_parser("run", help="serve until stopped")
+    run.add_argument("--config", type=Path, metavar="FILE", help="settings file, TOML")
+    run.add_argument("--name", help="name of this device")
+    run.add_argument("--broker", type=_address, metavar="HOST:PORT", help="MQTT 5 broker")
+    run.add_argument("--data", metavar="DIR", help="folder with local training data")
+    run.add_argument("--state", metavar="DIR", help="folder for bundles, models and unsettled updates")
+    run.add_argument("--trust", action="append", metavar="KEY", help="public key to obey, as hex or file; repeatable")
+    run.add_argument(
+        "--connect-seconds", type=_seconds, metavar="N", help="give up when there is no broker for so long at the start"
+    )
+    parsed = parser.parse_args(arguments)
+    host, port = parsed.broker or (None, None)
+    flags = {
+        "NAME": parsed.name,
+        "BROKER__HOST": host,
+        "BROKER__PORT": port,
+        "DATA": parsed.data,
+        "STATE_DIR": parsed.state,
+        "TRUSTED_SIGNERS": json.dumps(parsed.trust) if parsed.trust else None,
+    }
+    given = {ENV_PREFIX + key: value for key, value in flags.items() if value is not None}
+    return Invocation(parsed.config, given, parsed.connect_seconds)
+
+
+def _address(text: str) -> tuple[str, str]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 1 << 16:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return host.strip("[]"), port
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+    return seconds

@@ -1,0 +1,58 @@
+"""`gradsieve-edge`: read the settings, build the parts, serve until stopped."""
+
+import logging
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from edge_client.agent import Agent
+from edge_client.cli import parse_command_line
+from edge_client.outbox import Outbox
+from edge_client.settings import EdgeSettings
+from edge_client.trainer import Trainer
+from edge_client.trainer_process import ProcessTrainer
+from shared.errors import GradsieveError
+from shared.paho_transport import PahoTransport
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    invocation = parse_command_line(sys.argv[1:] if arguments is None else arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        serve(invocation.settings(os.environ), invocation.connect_seconds)
+    except GradsieveError as error:
+        print(f"gradsieve-edge: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def serve(settings: EdgeSettings, connect_seconds: float | None) -> None:
+    """Be on the air until SIGTERM or SIGINT."""
+    outbox = Outbox(settings.state_dir)
+    transport = PahoTransport(settings.broker, settings.name, random.Random())  # noqa: S311 - spreads reconnects
+    agent = Agent(settings, outbox, transport, build_trainer(settings, transport), tcp_bytes=transport.tcp_bytes)
+    stop = threading.Event()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())  # the agent looks at it at least once a second
+    agent.run(stop, connect_seconds)
+
+
+def build_trainer(settings: EdgeSettings, transport: PahoTransport) -> Trainer:
+    """The trainer of the settings, in a child process or in this one."""
+    if settings.trainer == "process":
+        idle = settings.trainer_idle_seconds
+        return ProcessTrainer(settings.state_dir, settings.data, transport.wake, idle_seconds=idle)
+    from edge_client.data import FolderSource  # noqa: PLC0415 - a resident agent never loads numpy
+    from edge_client.inline_trainer import InlineTrainer  # noqa: PLC0415 - nor onnxruntime
+
+    return InlineTrainer(settings.state_dir, FolderSource(settings.data), time.monotonic)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

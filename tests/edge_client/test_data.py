@@ -1,0 +1,92 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_client.data import FolderSource, MemorySource, Recordings
+from shared.errors import DataError
+from shared.preprocessing import Preprocessing, cut
+
+X = np.ones((20, 2), np.float32)
+
+
+def test_folder_gives_recordings_in_order_of_name(tmp_path: Path) -> None:
+    for name, label in (("b", 1), ("a", 0), ("c", 2)):
+        np.savez(tmp_path / f"{name}.npz", x=X * label, y=np.uint8(label))
+    (tmp_path / "notes.txt").write_text("not a recording")
+    recordings = FolderSource(tmp_path).load()
+    assert list(recordings.labels) == [0, 1, 2]
+    assert list(recordings.names) == ["a.npz", "b.npz", "c.npz"]
+    np.testing.assert_array_equal(recordings.series[2], X * 2)
+
+
+def test_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"absent: cannot be read .*check the data folder"):
+        FolderSource(tmp_path / "absent").load()
+
+
+def test_empty_folder_says_what_to_put_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no \.npz file"):
+        FolderSource(tmp_path).load()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "fault"),
+    [
+        ({"x": X}, "y is not a file"),
+        ({"y": np.int64(1)}, "x is not a file"),
+        ({"x": X.astype(np.float64), "y": np.int64(1)}, "x is float64"),
+        ({"x": X[0], "y": np.int64(1)}, r"shape \(2,\)"),
+        ({"x": X, "y": np.float32(1)}, "y is float32"),
+        ({"x": X, "y": np.array([1, 2])}, r"y is int64 of shape \(2,\)"),
+        ({"x": np.array([{}], dtype=object), "y": np.int64(1)}, "allow_pickle"),
+    ],
+)
+def test_unfit_arrays_are_refused_with_file_and_remedy(
+    tmp_path: Path, arrays: dict[str, np.ndarray], fault: str
+) -> None:
+    np.savez(tmp_path / "bad.npz", allow_pickle=True, **arrays)
+    with pytest.raises(DataError, match=rf"bad\.npz: .*{fault}.*: write it as numpy\.savez"):
+        FolderSource(tmp_path).load()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 truncated"])
+def test_unreadable_file_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "torn.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"torn\.npz: not a readable \.npz file"):
+        FolderSource(tmp_path).load()
+
+
+def test_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "live.npz"
+    np.savez(path, x=X, y=np.int64(1))
+    load = np.load
+
+    def load_while_written(*arguments: object, **options: object) -> object:
+        os.utime(path, ns=(1, 1))
+        return load(*arguments, **options)  # type: ignore[call-overload]  # passed on as it came
+
+    monkeypatch.setattr(np, "load", load_while_written)
+    with pytest.raises(DataError, match=r"live\.npz: changed while it was read"):
+        FolderSource(tmp_path).load()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_value_that_is_not_finite_is_found_by_file_and_row(tmp_path: Path, value: float) -> None:
+    broken = X.copy()
+    broken[3, 1] = value
+    np.savez(tmp_path / "broken.npz", x=broken, y=np.int64(1))
+    recordings = FolderSource(tmp_path).load()
+    with pytest.raises(DataError, match=r"broken\.npz: .* row 3, channel 1"):
+        cut(
+            recordings.series,
+            recordings.labels,
+            Preprocessing(channels=2, window=4, stride=2, num_classes=2),
+            recordings.names,
+        )
+
+
+def test_memory_source_gives_what_it_was_given() -> None:
+    recordings = Recordings([X], [1])
+    assert MemorySource(recordings).load() is recordings

@@ -1,0 +1,653 @@
+"""Tables of situations and what the device does about them."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from edge_client.actions import (
+    Action,
+    CheckBundle,
+    DropBundle,
+    ForgetRun,
+    KeepFile,
+    SendHeartbeat,
+    Settle,
+    SubmitOrder,
+    Subscribe,
+)
+from edge_client.orders import Answer, EvaluateOrder, Failed, NeedModel, Order, Scored, Trained, TrainOrder
+from edge_client.outbox import Recovered, StatePaths
+from edge_client.pending import PendingUpdate
+from edge_client.presence import Identity
+from edge_client.session import Limits, Session
+from shared.frame import FrameKind, unpack_frame
+from shared.messages import (
+    DEVICE_EVENT,
+    DEVICE_STATE,
+    Birth,
+    BlobRef,
+    CancelCommand,
+    CoordinatorState,
+    EvaluateCommand,
+    Evaluated,
+    LocalWork,
+    Message,
+    RebirthCommand,
+    RoundManifest,
+    TrainCommand,
+    Trouble,
+    Want,
+    dump,
+    parse,
+)
+from shared.signing import SigningKey, seal
+from shared.topics import Topics
+from shared.transfer import Open, Status, id_of
+from shared.transport import Connected, Disconnected, Publication, Received, Subscribed
+from shared.varint import write_varint
+from shared.verdicts import Verdict
+
+A = TypeVar("A")
+
+KEY, STRANGER = SigningKey(bytes(32)), SigningKey(bytes([1]) * 32)
+TOPICS = Topics()
+ME = "board-1"
+BUNDLE, MODEL, DELTA, PLAN = b"bundle" * 30, b"model" * 100, b"delta", b"plan"
+BASE = hashlib.sha256(b"model before").hexdigest()
+WORK = LocalWork(steps=3, batch_size=8, learning_rate=0.1, momentum=0.9, codec="partition", seed=1)
+PATHS = StatePaths(Path("state"))
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def blob(content: bytes, offset: int | None = None) -> BlobRef:
+    return BlobRef(digest=digest(content), size=len(content), offset=offset)
+
+
+def manifest(server_round: int = 1, run: str = "a", *, bundle: bytes = BUNDLE) -> RoundManifest:
+    return RoundManifest(
+        run=run,
+        server_round=server_round,
+        bundle=blob(bundle),
+        model=blob(MODEL),
+        base=BASE,
+        delta=blob(DELTA, 0),
+        plan=blob(PLAN, len(DELTA)),
+        work=WORK,
+    )
+
+
+def train(server_round: int = 1, run: str = "a", seconds: float = 100.0) -> TrainCommand:
+    return TrainCommand(run=run, server_round=server_round, seconds=seconds)
+
+
+class Bench:
+    """A session with its clock; methods feed one input and return the actions."""
+
+    def __init__(self, recovered: Recovered = Recovered(frozenset({digest(BUNDLE)}))) -> None:  # noqa: B008 - frozen
+        self.now = 0.0
+        identity = Identity(ME, TOPICS, 7, "test")
+        limits = Limits(65536, 10_000, 30.0)
+        self.session = Session(identity, (KEY.verify_key,), PATHS, recovered, limits, lambda: 0.0)
+
+    def connect(self, *, granted: bool = True) -> list[Action]:
+        actions = self.session.on_event(Connected(261_120), self.now)
+        if granted:
+            [asked] = [action for action in actions if isinstance(action, Subscribe)]
+            actions += self.session.on_event(Subscribed(asked.filters), self.now)
+        return actions
+
+    def receive(self, topic: str, payload: bytes) -> list[Action]:
+        return self.session.on_event(Received(topic, payload, retained=False), self.now)
+
+    def say(self, topic: str, body: bytes, key: SigningKey = KEY) -> list[Action]:
+        return self.receive(topic, seal(key, topic, body))
+
+    def command(self, command: Message) -> list[Action]:
+        return self.say(TOPICS.command(ME), dump(command))
+
+    def open(self, opened: RoundManifest) -> list[Action]:
+        text = dump(opened)
+        return self.say(TOPICS.round_manifest(opened.run), write_varint(len(text)) + text + DELTA + PLAN)
+
+    def rule(self, content: bytes, verdict: Verdict, reason: str = "") -> list[Action]:
+        status = Status(id_of(content), verdict, reason=reason)
+        return self.receive(TOPICS.download(ME), status.pack())
+
+    def trained(self, order: TrainOrder) -> list[Action]:
+        return self.answer(trained_by(order), update_of(order.run, order.server_round))
+
+    def answer(self, answer: Answer, update: PendingUpdate | None = None) -> list[Action]:
+        return self.session.on_answer(answer, update, self.now)
+
+    def wait(self, seconds: float) -> list[Action]:
+        self.now += seconds
+        return self.session.tick(self.now)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    ready = Bench()
+    ready.connect()
+    return ready
+
+
+def content_of(run: str, server_round: int) -> bytes:
+    return f"update {run} {server_round}".encode()
+
+
+def update_of(run: str, server_round: int) -> PendingUpdate:
+    return PendingUpdate(run, server_round, digest(MODEL), 3, content_of(run, server_round))
+
+
+def trained_by(order: Order) -> Trained:
+    return Trained(run=order.run, server_round=order.server_round, object_bytes=9, steps=3, model=order.target)
+
+
+def orders(actions: list[Action]) -> list[Order]:
+    return [action.order for action in actions if isinstance(action, SubmitOrder)]
+
+
+def train_order(actions: list[Action]) -> TrainOrder:
+    [order] = orders(actions)
+    assert isinstance(order, TrainOrder)
+    return order
+
+
+def uploads(actions: list[Action]) -> list[bytes]:
+    """The bodies of WHOLE frames and the digests of OPEN frames that are sent."""
+    frames = [unpack_frame(a.payload) for a in actions if isinstance(a, Publication) and a.topic == TOPICS.upload(ME)]
+    return [f.body if f.kind is FrameKind.WHOLE else Open.unpack(f.body).digest for f in frames]
+
+
+def reports(actions: list[Action]) -> list[Message]:
+    return [
+        parse(DEVICE_EVENT, action.payload)
+        for action in actions
+        if isinstance(action, Publication) and action.topic == TOPICS.device_event(ME)
+    ]
+
+
+def births(actions: list[Action]) -> list[Message]:
+    topic = TOPICS.device_state(ME)
+    return [parse(DEVICE_STATE, a.payload) for a in actions if isinstance(a, Publication) and a.topic == topic]
+
+
+def subscriptions(actions: list[Action]) -> list[str]:
+    return [name for action in actions if isinstance(action, Subscribe) for name in action.filters]
+
+
+def of_kind(actions: list[Action], kind: type[A]) -> list[A]:
+    return [action for action in actions if isinstance(action, kind)]
+
+
+def uploading(bench: Bench, server_round: int = 1) -> bytes:
+    """Take the bench through a round up to its upload."""
+    bench.open(manifest(server_round))
+    bench.trained(train_order(bench.command(train(server_round))))
+    return content_of("a", server_round)
+
+
+def test_birth_follows_the_grant_of_the_last_topic() -> None:
+    bench = Bench()
+    asked = subscriptions(bench.connect(granted=False))
+    assert not births(bench.session.on_event(Subscribed(tuple(asked[:-1])), 0.0))
+    assert births(bench.session.on_event(Subscribed((asked[-1],)), 0.0)) == [Birth(connection=7, agent="test")]
+
+
+def test_topics_that_are_not_granted_are_asked_for_again() -> None:
+    bench = Bench()
+    asked = subscriptions(bench.connect(granted=False))
+    bench.session.on_event(Subscribed(tuple(asked[1:])), 0.0)
+    assert subscriptions(bench.wait(15)) == [asked[0]]
+
+
+@pytest.mark.parametrize("manifest_first", [True, False])
+def test_manifest_and_command_in_either_order_start_training(bench: Bench, manifest_first: bool) -> None:
+    steps: list[Callable[[], list[Action]]] = [lambda: bench.open(manifest()), lambda: bench.command(train())]
+    first, second = steps if manifest_first else reversed(steps)
+    assert not orders(first())
+    actions = second()
+    order = train_order(actions)
+    assert (order.run, order.server_round, order.base, order.target) == ("a", 1, BASE, digest(MODEL))
+    assert order.seconds == pytest.approx(90)
+    kept = {str(action.path): action.content for action in of_kind(actions, KeepFile)}
+    assert kept == {order.delta: DELTA, order.plan: PLAN}
+    assert order.model is None
+    assert bench.session.phase == "training"
+
+
+def test_repeated_command_while_training_orders_nothing_more(bench: Bench) -> None:
+    bench.open(manifest())
+    train_order(bench.command(train()))
+    assert not orders(bench.command(train()) + bench.open(manifest()) + bench.wait(1))
+
+
+def test_trained_update_is_uploaded_and_settled_when_done(bench: Bench) -> None:
+    bench.open(manifest())
+    order = train_order(bench.command(train()))
+    assert uploads(bench.trained(order)) == [content_of("a", 1)]
+    assert bench.session.phase == "uploading"
+    assert of_kind(bench.rule(content_of("a", 1), Verdict.DONE), Settle) == [Settle("a", 1, accepted=True)]
+    assert bench.session.phase == "idle"
+
+
+@pytest.mark.parametrize("verdict", [v for v in Verdict if v.is_final and v is not Verdict.DONE])
+def test_final_verdict_other_than_done_settles_as_not_accepted(bench: Bench, verdict: Verdict) -> None:
+    content = uploading(bench)
+    assert of_kind(bench.rule(content, verdict, "because"), Settle) == [Settle("a", 1, accepted=False)]
+
+
+@pytest.mark.parametrize("verdict", [v for v in Verdict if not v.is_final])
+def test_verdict_that_is_not_final_settles_nothing(bench: Bench, verdict: Verdict) -> None:
+    content = uploading(bench)
+    assert not of_kind(bench.rule(content, verdict), Settle)
+    assert uploads(bench.wait(100)) == [content]
+
+
+def test_repeated_command_after_done_does_nothing(bench: Bench) -> None:
+    bench.rule(uploading(bench), Verdict.DONE)
+    actions = bench.command(train()) + bench.open(manifest()) + bench.wait(1000)
+    assert not orders(actions)
+    assert not uploads(actions)
+
+
+def test_verdict_on_other_bytes_is_ignored(bench: Bench) -> None:
+    uploading(bench)
+    assert not of_kind(bench.rule(b"something else", Verdict.DONE), Settle)
+
+
+def test_reconnect_in_the_middle_of_an_upload_offers_it_again(bench: Bench) -> None:
+    content = uploading(bench)
+    bench.session.on_event(Disconnected("cable"), 0.0)
+    assert not uploads(bench.wait(100))
+    assert uploads(bench.connect()) == [content]
+
+
+def test_trained_while_offline_is_uploaded_after_the_reconnect(bench: Bench) -> None:
+    bench.open(manifest())
+    order = train_order(bench.command(train()))
+    bench.session.on_event(Disconnected("cable"), 0.0)
+    assert not uploads(bench.trained(order))
+    assert uploads(bench.connect()) == [content_of("a", 1)]
+
+
+def test_update_left_by_an_earlier_life_is_offered_at_the_first_connection() -> None:
+    bench = Bench(Recovered(unsettled=(update_of("a", 4),)))
+    assert uploads(bench.connect()) == [content_of("a", 4)]
+
+
+def test_round_settled_by_an_earlier_life_is_not_trained_again() -> None:
+    bench = Bench(Recovered(frozenset({digest(BUNDLE)}), settled_rounds=(("a", 4),)))
+    bench.connect()
+    bench.open(manifest(4))
+    assert not orders(bench.command(train(4)))
+    bench.open(manifest(5))
+    assert orders(bench.command(train(5)))
+
+
+def test_next_round_waits_for_the_verdict_on_the_last_update(bench: Bench) -> None:
+    content = uploading(bench)
+    bench.open(manifest(2))
+    assert not orders(bench.command(train(2)))
+    assert bench.session.phase == "waiting for the last update's verdict"
+    assert train_order(bench.rule(content, Verdict.STALE_ROUND)).server_round == 2
+
+
+def test_newer_round_while_training_uploads_the_older_update_first(bench: Bench) -> None:
+    bench.open(manifest(1))
+    first = train_order(bench.command(train(1)))
+    assert not orders(bench.open(manifest(2)) + bench.command(train(2)))
+    assert bench.session.phase == "waiting for the trainer"
+    actions = bench.trained(first)
+    assert uploads(actions) == [content_of("a", 1)]
+    assert not orders(actions)
+    assert train_order(bench.rule(content_of("a", 1), Verdict.STALE_ROUND)).server_round == 2
+
+
+def test_newer_command_supersedes_one_that_waits(bench: Bench) -> None:
+    bench.command(train(1))
+    bench.command(train(2))
+    assert not orders(bench.open(manifest(1)))
+    assert train_order(bench.open(manifest(2))).server_round == 2
+
+
+def test_older_command_does_not_disturb_a_newer_one(bench: Bench) -> None:
+    bench.command(train(2))
+    bench.command(train(1))
+    assert not orders(bench.open(manifest(1)))
+    assert train_order(bench.open(manifest(2))).server_round == 2
+
+
+def test_manifest_of_a_newer_round_ends_an_older_assignment(bench: Bench) -> None:
+    bench.command(train(1))
+    bench.open(manifest(2))
+    assert bench.session.phase == "idle"
+
+
+def test_new_coordinator_epoch_asks_for_birth_and_a_new_offer(bench: Bench) -> None:
+    content = uploading(bench)
+
+    def state(epoch: str, *, online: bool = True) -> list[Action]:
+        return bench.say(TOPICS.coordinator_state(), dump(CoordinatorState(online=online, epoch=epoch)))
+
+    assert not births(state("one") + state("one") + state("one", online=False) + state("one"))
+    actions = state("two")
+    assert births(actions) == [Birth(connection=7, agent="test")]
+    assert uploads(actions) == [content]
+
+
+def test_rebirth_command_is_answered_by_birth(bench: Bench) -> None:
+    assert births(bench.command(RebirthCommand()))
+
+
+def test_cancel_drops_the_run_and_sends_a_last_heartbeat(bench: Bench) -> None:
+    uploading(bench)
+    actions = bench.command(CancelCommand(run="a"))
+    assert ForgetRun("a") in actions
+    assert SendHeartbeat("idle") in actions
+    assert not uploads(bench.wait(100))
+
+
+def test_answer_that_comes_after_the_cancel_is_forgotten(bench: Bench) -> None:
+    bench.open(manifest())
+    order = train_order(bench.command(train()))
+    bench.command(CancelCommand(run="a"))
+    actions = bench.trained(order)
+    assert ForgetRun("a") in actions
+    assert not uploads(actions)
+
+
+def test_cancel_of_another_run_changes_nothing(bench: Bench) -> None:
+    bench.open(manifest())
+    order = train_order(bench.command(train()))
+    bench.command(CancelCommand(run="b"))
+    assert uploads(bench.trained(order))
+
+
+def test_deadline_that_passes_is_reported_with_what_was_waited_for(bench: Bench) -> None:
+    bench.command(train(seconds=10))
+    assert bench.session.next_wake() == 10
+    [trouble] = reports(bench.wait(10))
+    assert isinstance(trouble, Trouble)
+    assert (trouble.code, trouble.run, trouble.server_round) == ("not_eligible", "a", 1)
+    assert "10 s passed while waiting for the round manifest" in trouble.text
+    assert not orders(bench.open(manifest()))
+
+
+def test_update_finished_after_its_deadline_is_still_offered(bench: Bench) -> None:
+    bench.open(manifest())
+    order = train_order(bench.command(train(seconds=10)))
+    bench.wait(11)
+    assert uploads(bench.trained(order)) == [content_of("a", 1)]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        dump(train()),
+        seal(STRANGER, TOPICS.command(ME), dump(train())),
+        seal(KEY, TOPICS.command("board-2"), dump(train())),
+        seal(KEY, TOPICS.command(ME), dump(train()))[:-1] + b"\0",
+        seal(KEY, TOPICS.command(ME), b'{"kind":"explode"}'),
+        b"\xff" * 50,
+    ],
+    ids=["unsigned", "stranger", "other device", "altered", "unknown kind", "noise"],
+)
+def test_command_that_cannot_be_trusted_is_reported_once_a_minute_and_ignored(bench: Bench, payload: bytes) -> None:
+    bench.open(manifest())
+    first, second = (bench.receive(TOPICS.command(ME), payload) for _ in range(2))
+    assert not orders(first + second)
+    assert [report.code for report in reports(first) if isinstance(report, Trouble)] == ["wrong_message"]
+    assert not reports(second)
+    bench.now += 60
+    assert reports(bench.receive(TOPICS.command(ME), payload))
+
+
+def test_manifest_on_another_runs_topic_is_refused(bench: Bench) -> None:
+    text = dump(manifest(run="b"))
+    actions = bench.say(TOPICS.round_manifest("a"), write_varint(len(text)) + text + DELTA + PLAN)
+    assert [report.code for report in reports(actions) if isinstance(report, Trouble)] == ["wrong_message"]
+
+
+def test_manifest_with_another_attachment_than_announced_is_refused(bench: Bench) -> None:
+    text = dump(manifest())
+    bench.command(train())
+    actions = bench.say(TOPICS.round_manifest("a"), write_varint(len(text)) + text + b"DELTA" + PLAN)
+    assert reports(actions)
+    assert not orders(actions)
+
+
+def test_cleared_manifest_is_no_complaint(bench: Bench) -> None:
+    assert not reports(bench.receive(TOPICS.round_manifest("a"), b""))
+
+
+def test_bundle_is_fetched_checked_and_then_used() -> None:
+    bench = Bench(Recovered())
+    bench.connect()
+    bench.open(manifest())
+    topic = TOPICS.blob_chunk(digest(BUNDLE), 0)
+    assert topic in subscriptions(bench.command(train()))
+    assert bench.session.phase == "fetching the bundle"
+    assert of_kind(bench.receive(topic, BUNDLE), CheckBundle) == [CheckBundle(digest(BUNDLE), BUNDLE)]
+    assert not orders(bench.wait(1))
+    assert train_order(bench.session.on_bundle(digest(BUNDLE), None, bench.now))
+
+
+def test_blob_that_stays_away_is_wanted() -> None:
+    bench = Bench(Recovered())
+    bench.connect()
+    bench.open(manifest())
+    bench.command(train())
+    assert bench.session.next_wake() == 5
+    assert reports(bench.wait(5)) == [Want(digest=digest(BUNDLE))]
+
+
+def test_refused_bundle_is_reported_until_another_manifest_comes() -> None:
+    bench = Bench(Recovered())
+    bench.connect()
+    bench.open(manifest())
+    bench.command(train())
+    bench.receive(TOPICS.blob_chunk(digest(BUNDLE), 0), BUNDLE)
+    for actions in (bench.session.on_bundle(digest(BUNDLE), "not signed", 0.0), bench.command(train())):
+        [trouble] = reports(actions)
+        assert isinstance(trouble, Trouble)
+        assert (trouble.code, trouble.text) == ("bundle_refused", "not signed")
+    bench.open(manifest(2))
+    assert subscriptions(bench.command(train(2)))
+
+
+def test_bundle_above_the_limit_is_refused_before_it_is_fetched(bench: Bench) -> None:
+    bench.open(manifest(bundle=b"x" * 10_001))
+    actions = bench.command(train())
+    assert [report.code for report in reports(actions) if isinstance(report, Trouble)] == ["bundle_refused"]
+    assert not subscriptions(actions)
+
+
+def test_bundle_that_the_trainer_refuses_is_dropped_and_fetched_anew(bench: Bench) -> None:
+    bench.open(manifest())
+    bench.command(train())
+    actions = bench.answer(Failed(run="a", server_round=1, code="bundle_refused", text="damaged"))
+    assert DropBundle(digest(BUNDLE)) in actions
+    assert subscriptions(bench.command(train()))
+
+
+def test_trainer_without_the_base_gets_the_whole_model(bench: Bench) -> None:
+    bench.open(manifest())
+    bench.command(train())
+    topic = TOPICS.blob_chunk(digest(MODEL), 0)
+    assert topic in subscriptions(bench.answer(NeedModel(run="a", server_round=1)))
+    assert bench.session.phase == "fetching the model"
+    actions = bench.receive(topic, MODEL)
+    order = train_order(actions)
+    assert (order.base, order.delta) == (None, None)
+    assert MODEL in [action.content for action in of_kind(actions, KeepFile) if str(action.path) == order.model]
+
+
+def test_trainer_that_lacks_the_model_it_was_given_ends_the_assignment(bench: Bench) -> None:
+    bench.open(manifest())
+    bench.command(train())
+    bench.answer(NeedModel(run="a", server_round=1))
+    bench.receive(TOPICS.blob_chunk(digest(MODEL), 0), MODEL)
+    [trouble] = reports(bench.answer(NeedModel(run="a", server_round=1)))
+    assert isinstance(trouble, Trouble)
+    assert trouble.code == "trainer_failed"
+    assert bench.session.phase == "idle"
+
+
+def test_failed_training_is_reported_and_may_be_asked_for_again(bench: Bench) -> None:
+    bench.open(manifest())
+    bench.command(train())
+    actions = bench.answer(Failed(run="a", server_round=1, code="data_error", text="no file"))
+    assert reports(actions) == [Trouble(code="data_error", text="no file", run="a", server_round=1)]
+    assert orders(bench.command(train()))
+
+
+def test_unreadable_update_is_reported(bench: Bench) -> None:
+    bench.open(manifest())
+    order = train_order(bench.command(train()))
+    [trouble] = reports(bench.answer(trained_by(order), None))
+    assert isinstance(trouble, Trouble)
+    assert trouble.code == "trainer_failed"
+
+
+def test_evaluation_is_reported_and_repeated_without_new_work(bench: Bench) -> None:
+    bench.open(manifest())
+    command = EvaluateCommand(run="a", server_round=1, seconds=10)
+    [order] = orders(bench.command(command))
+    assert isinstance(order, EvaluateOrder)
+    scored = Scored(run="a", server_round=1, loss=0.5, correct=3, examples=4, model=order.target)
+    expected = [Evaluated(run="a", server_round=1, loss=0.5, correct=3, examples=4)]
+    assert reports(bench.answer(scored)) == expected
+    again = bench.command(command)
+    assert reports(again) == expected
+    assert not orders(again)
+
+
+def test_report_made_offline_is_sent_once_the_device_is_born_again(bench: Bench) -> None:
+    bench.open(manifest())
+    [order] = orders(bench.command(EvaluateCommand(run="a", server_round=1, seconds=10)))
+    bench.session.on_event(Disconnected("cable"), 0.0)
+    scored = Scored(run="a", server_round=1, loss=0.5, correct=3, examples=4, model=order.target)
+    assert not reports(bench.answer(scored))
+    assert len(reports(bench.connect())) == 1
+
+
+def test_one_order_at_a_time_over_all_runs(bench: Bench) -> None:
+    bench.open(manifest(run="a"))
+    bench.open(manifest(run="b"))
+    first = train_order(bench.command(train(run="a")))
+    assert not orders(bench.command(train(run="b")))
+    assert train_order(bench.trained(first)).run == "b"
+
+
+def test_heartbeats_come_at_their_interval(bench: Bench) -> None:
+    assert not of_kind(bench.wait(29), SendHeartbeat)
+    assert of_kind(bench.wait(1), SendHeartbeat) == [SendHeartbeat("idle")]
+
+
+def test_lost_link_is_noted_once(bench: Bench) -> None:
+    assert bench.session.on_event(Disconnected("refused"), 0.0)
+    assert not bench.session.on_event(Disconnected("refused"), 1.0)
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Manifests, commands, verdicts, answers and reconnects in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bench = Bench()
+        self.online = False
+        self.at_trainer: Order | None = None
+        self.unsettled: dict[str, int] = {}
+        self.done: set[bytes] = set()
+
+    def see(self, actions: list[Action]) -> None:
+        for sent in uploads(actions):
+            assert sent not in self.done, "sent again after its final verdict"
+        for action in actions:
+            match action:
+                case SubmitOrder(order):
+                    assert self.at_trainer is None, "two orders at once"
+                    assert not isinstance(order, TrainOrder) or order.run not in self.unsettled
+                    self.at_trainer = order
+                case Settle(run, server_round):
+                    assert self.unsettled.pop(run) == server_round
+                    self.done.add(content_of(run, server_round))
+                case ForgetRun(run):
+                    self.unsettled.pop(run, None)
+                    self.done = {content for content in self.done if run.encode() not in content.split()}
+
+    runs, rounds = st.sampled_from("ab"), st.integers(1, 3)
+
+    @rule(run=runs, server_round=rounds)
+    def manifest(self, run: str, server_round: int) -> None:
+        self.see(self.bench.open(manifest(server_round, run)))
+
+    @rule(run=runs, server_round=rounds)
+    def command(self, run: str, server_round: int) -> None:
+        self.see(self.bench.command(train(server_round, run)))
+
+    @rule(run=runs)
+    def cancel(self, run: str) -> None:
+        self.see(self.bench.command(CancelCommand(run=run)))
+
+    @precondition(lambda self: self.at_trainer is not None)
+    @rule(outcome=st.sampled_from(["trained", "trained", "failed", "need"]))
+    def answer(self, outcome: str) -> None:
+        order, self.at_trainer = self.at_trainer, None
+        assert order is not None
+        if outcome == "trained":
+            actions = self.bench.answer(trained_by(order), update_of(order.run, order.server_round))
+            if ForgetRun(order.run) not in actions:
+                self.unsettled[order.run] = order.server_round
+        elif outcome == "failed":
+            failed = Failed(run=order.run, server_round=order.server_round, code="data_error", text="x")
+            actions = self.bench.answer(failed)
+        else:
+            actions = self.bench.answer(NeedModel(run=order.run, server_round=order.server_round))
+        self.see(actions)
+
+    @precondition(lambda self: self.online)
+    @rule(run=runs, server_round=rounds, verdict=st.sampled_from(Verdict))
+    def verdict(self, run: str, server_round: int, verdict: Verdict) -> None:
+        self.see(self.bench.rule(content_of(run, server_round), verdict))
+
+    @rule()
+    def model_arrives(self) -> None:
+        self.see(self.bench.receive(TOPICS.blob_chunk(digest(MODEL), 0), MODEL))
+
+    @precondition(lambda self: self.online)
+    @rule()
+    def lose_link(self) -> None:
+        self.online = False
+        self.see(self.bench.session.on_event(Disconnected("x"), self.bench.now))
+
+    @precondition(lambda self: not self.online)
+    @rule()
+    def connect(self) -> None:
+        self.online = True
+        actions = self.bench.connect()
+        self.see(actions)
+        offered = {content_of(run, server_round) for run, server_round in self.unsettled.items()}
+        assert offered == set(uploads(actions)), "a new link offers every unsettled update"
+
+    @rule(seconds=st.sampled_from([1.0, 10.0, 120.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.see(self.bench.wait(seconds))
+
+    @invariant()
+    def every_wait_ends(self) -> None:
+        assert not self.online or self.bench.session.next_wake() < float("inf")
+
+
+AnyOrder.TestCase.settings = hypothesis_settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAnyOrder = AnyOrder.TestCase

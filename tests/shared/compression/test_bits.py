@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.compression.bits import BitReader, BitWriter
+from shared.errors import DecodeError
+
+
+@given(st.lists(st.integers(0, 40).flatmap(lambda width: st.tuples(st.integers(0, (1 << width) - 1), st.just(width)))))
+def test_integers_of_any_width_come_back(fields: list[tuple[int, int]]) -> None:
+    writer = BitWriter()
+    for value, width in fields:
+        writer.put(value, width)
+    assert writer.length == sum(width for _, width in fields)
+    reader = BitReader(writer.to_bytes())
+    assert [reader.take(width) for _, width in fields] == [value for value, _ in fields]
+    reader.finish()
+
+
+def test_bits_are_packed_most_significant_first() -> None:
+    writer = BitWriter()
+    writer.put(0b101, 3)
+    writer.put_bits(np.array([1, 1], np.uint8))
+    assert writer.to_bytes() == bytes([0b10111000])
+
+
+def test_reading_past_the_end_is_refused() -> None:
+    reader = BitReader(b"\xff")
+    reader.take(5)
+    with pytest.raises(DecodeError, match="truncated"):
+        reader.take(4)
+
+
+@pytest.mark.parametrize("data", [b"\x80\x00", b"\x81"])
+def test_a_spare_byte_or_a_one_in_the_padding_is_refused(data: bytes) -> None:
+    reader = BitReader(data)
+    reader.take(1)
+    with pytest.raises(DecodeError, match="follow the last symbol"):
+        reader.finish()

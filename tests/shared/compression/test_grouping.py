@@ -1,0 +1,20 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.compression.grouping import Grouping
+from shared.layout import Layout
+
+LAYOUT = Layout.of([("a.weight", (8, 64), "weight"), ("a.bias", (8,), "bias"), ("b.weight", (3, 130), "weight")])
+
+
+@given(st.lists(st.integers(0, 8), min_size=LAYOUT.num_blocks, max_size=LAYOUT.num_blocks))
+def test_gathering_is_undone_by_scattering_and_puts_dense_classes_first(classes: list[int]) -> None:
+    grouping = Grouping.of(np.array(classes, np.uint8), LAYOUT)
+    indices = np.arange(LAYOUT.size)
+    positions = grouping.gather(indices)
+    assert sorted(positions.tolist()) == indices.tolist()
+    np.testing.assert_array_equal(grouping.scatter(positions), indices)
+    group = np.searchsorted(grouping.bounds, positions, side="right") - 1
+    np.testing.assert_array_equal(grouping.classes[group], np.repeat(classes, np.diff(LAYOUT.block_starts)))
+    assert (np.diff(grouping.classes) < 0).all()

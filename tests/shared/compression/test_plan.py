@@ -1,0 +1,81 @@
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.compression.plan import DENSEST_CLASS, MOST_BUDGET_BYTES, SMALLEST_DENSITY, Plan, plan_from_densities
+from shared.errors import DecodeError
+from shared.layout import Layout
+
+LAYOUT = Layout.of([("a.weight", (64, 64), "weight"), ("a.bias", (64,), "bias"), ("b.weight", (10, 64), "weight")])
+BLOCKS = LAYOUT.num_blocks
+
+classes = st.lists(st.integers(0, DENSEST_CLASS), min_size=BLOCKS, max_size=BLOCKS)
+
+
+@given(st.integers(1, MOST_BUDGET_BYTES), st.none() | classes)
+def test_a_plan_comes_back(budget_bytes: int, levels: list[int] | None) -> None:
+    plan = Plan(budget_bytes, None if levels is None else np.array(levels, np.uint8))
+    again = Plan.from_bytes(plan.to_bytes(), LAYOUT)
+    assert again == plan
+    assert again.digest == plan.digest == hashlib.sha256(plan.to_bytes()).digest()[:4]
+
+
+@given(st.integers(0, 1 << 32), classes)
+def test_120_blocks_take_at_most_60_bytes_whatever_their_classes(seed: int, _: list[int]) -> None:
+    levels = np.random.default_rng(seed).integers(0, DENSEST_CLASS + 1, 120, np.uint8)
+    assert len(Plan(300, levels).to_bytes()) <= 60
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_are_a_plan_in_its_canonical_form_or_refused(data: bytes) -> None:
+    try:
+        plan = Plan.from_bytes(data, LAYOUT)
+    except DecodeError:
+        return
+    assert plan.to_bytes() == data
+
+
+@given(classes, st.data())
+def test_a_truncated_or_longer_plan_is_refused(levels: list[int], data: st.DataObject) -> None:
+    whole = Plan(300, np.array(levels, np.uint8)).to_bytes()
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    for broken in (whole[:cut], whole + b"\x00"):
+        with pytest.raises(DecodeError):
+            Plan.from_bytes(broken, LAYOUT)
+
+
+@pytest.mark.parametrize("budget_bytes", [0, -1, MOST_BUDGET_BYTES + 1])
+def test_a_budget_out_of_range_is_refused(budget_bytes: int) -> None:
+    with pytest.raises(DecodeError, match="budget"):
+        Plan(budget_bytes)
+
+
+def test_a_class_above_the_densest_is_refused() -> None:
+    with pytest.raises(DecodeError, match="density classes"):
+        Plan(300, np.full(BLOCKS, DENSEST_CLASS + 1, np.uint8))
+
+
+def test_other_classes_or_budget_make_another_digest() -> None:
+    ones = np.ones(BLOCKS, np.uint8)
+    assert len({Plan(300, ones).digest, Plan(301, ones).digest, Plan(300, ones * 2).digest, Plan(300).digest}) == 4
+
+
+def test_classes_follow_densities_octave_by_octave() -> None:
+    densities = np.array([0.2, 0.1, 0.05, 0.2 / 2**7, 0.2 / 2**12, 0.0])
+    np.testing.assert_array_equal(plan_from_densities(densities), [8, 7, 6, 1, 0, 0])
+
+
+@pytest.mark.parametrize("densities", [[0.0, 0.0], [-1.0, 0.0]])
+def test_without_a_positive_density_all_blocks_are_dead(densities: list[float]) -> None:
+    np.testing.assert_array_equal(plan_from_densities(np.array(densities)), [0, 0])
+
+
+@given(st.lists(st.floats(0.0, 1.0), min_size=1))
+def test_a_denser_block_never_has_a_lower_class(densities: list[float]) -> None:
+    ordered = np.sort(np.array(densities))
+    levels = plan_from_densities(ordered)
+    assert (np.diff(levels.astype(int)) >= 0).all()
+    assert levels[-1] == (DENSEST_CLASS if ordered[-1] >= SMALLEST_DENSITY else 0)

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.compression.bits import BitReader, BitWriter
+from shared.compression.rice import (
+    Gaps,
+    covering_parameter,
+    decode_gaps,
+    decode_values,
+    encode_values,
+    expected_length,
+    value_parameter,
+)
+from shared.errors import DecodeError
+from shared.layout import I64
+
+
+@st.composite
+def grouped_positions(draw: st.DrawFn) -> tuple[I64, I64, I64]:
+    sizes = draw(st.lists(st.integers(1, 200), min_size=1, max_size=6))
+    bounds = np.concatenate([[0], np.cumsum(sizes)])
+    positions = sorted(draw(st.sets(st.integers(0, sum(sizes) - 1))))
+    parameters = draw(st.lists(st.integers(0, 12), min_size=len(sizes), max_size=len(sizes)))
+    return np.array(positions, np.int64), bounds, np.array(parameters)
+
+
+def coded(positions: I64, bounds: I64, parameters: I64) -> bytes:
+    writer = BitWriter()
+    writer.put_bits(Gaps.of(positions, bounds).encode(parameters))
+    return writer.to_bytes()
+
+
+@given(grouped_positions())
+def test_positions_come_back_and_take_the_announced_length(case: tuple[I64, I64, I64]) -> None:
+    positions, bounds, parameters = case
+    gaps = Gaps.of(positions, bounds)
+    bits = gaps.encode(parameters)
+    table = gaps.lengths(12)
+    assert len(bits) == gaps.length(parameters) == table[parameters, np.arange(len(parameters))].sum()
+    reader = BitReader(coded(positions, bounds, parameters))
+    np.testing.assert_array_equal(decode_gaps(reader, bounds, parameters), positions)
+    reader.finish()
+
+
+@given(grouped_positions(), st.integers(0, 1_000))
+def test_truncated_positions_are_refused_or_fewer(case: tuple[I64, I64, I64], cut: int) -> None:
+    positions, bounds, parameters = case
+    data = coded(positions, bounds, parameters)
+    if cut < len(data):
+        with pytest.raises(DecodeError):
+            decode_gaps(BitReader(data[:cut]), bounds, parameters)
+
+
+@given(st.binary(max_size=64), st.integers(0, 31))
+def test_any_bits_decode_to_rising_positions_within_bounds_or_are_refused(data: bytes, parameter: int) -> None:
+    bounds = np.array([0, 100, 300])
+    try:
+        positions = decode_gaps(BitReader(data), bounds, np.array([parameter, 3]))
+    except DecodeError:
+        return
+    assert (np.diff(positions) > 0).all()
+    assert not len(positions) or (positions[0] >= 0 and positions[-1] < 300)
+
+
+@given(st.integers(0, 1 << 40))
+def test_one_zero_bit_of_the_covering_parameter_skips_everything(extent: int) -> None:
+    parameter = covering_parameter(extent)
+    assert 1 << parameter >= extent
+    assert parameter == 0 or 1 << parameter - 1 < extent
+
+
+@pytest.mark.parametrize(("extent", "count"), [(24_103, 300), (24_103, 24), (1_000_000, 10_000), (5_000, 2_500)])
+def test_the_expected_length_is_that_of_scattered_positions(extent: int, count: int) -> None:
+    random = np.random.default_rng(count)
+    lengths = []
+    for _ in range(40):
+        positions = np.sort(random.choice(extent, count, replace=False))
+        lengths.append(Gaps.of(positions, np.array([0, extent])).lengths(20).min())
+    expected = float(expected_length(np.array([float(extent)]), np.array([float(count)]))[0])
+    assert np.mean(lengths) == pytest.approx(expected, rel=0.02)
+
+
+def test_scattered_positions_take_less_than_two_percent_above_their_entropy() -> None:
+    positions = np.sort(np.random.default_rng(0).choice(1_000_000, 10_000, replace=False))
+    share = 0.01
+    entropy = -1_000_000 * (share * np.log2(share) + (1 - share) * np.log2(1 - share))
+    assert Gaps.of(positions, np.array([0, 1_000_000])).lengths(20).min() < 1.02 * entropy
+
+
+@given(st.lists(st.integers(0, 300), min_size=1))
+def test_values_come_back(numbers: list[int]) -> None:
+    values = np.array(numbers)
+    parameter = value_parameter(values)
+    writer = BitWriter()
+    writer.put_bits(encode_values(values, parameter))
+    np.testing.assert_array_equal(decode_values(BitReader(writer.to_bytes()), len(values), parameter), values)

@@ -1,0 +1,86 @@
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from shared.compression.histogram import magnitude_bits, magnitude_histogram
+from shared.compression.threshold import Binned, choose_cut, lowest_edge
+from shared.layout import F32, Layout
+
+F64 = npt.NDArray[np.float64]
+SIZE = 24_103
+LAYOUT = Layout.of([("vector", (SIZE,), "norm")])
+
+
+def gradient(size: int = SIZE) -> F32:
+    return np.random.default_rng(5).standard_t(4, size).astype(np.float32)
+
+
+def kapur_threshold(values: F64, edges: F64) -> float:
+    """The threshold of Kapur, Sahoo and Wong (1985): greatest sum of the entropies below and above it."""
+    histogram = np.histogram(values, edges)[0] / len(values)
+    best, threshold = -np.inf, 0.0
+    for place in range(1, len(histogram)):
+        parts = [part[part > 0] / part.sum() for part in (histogram[:place], histogram[place:]) if part.sum() > 0]
+        entropy = sum(float(-(part * np.log(part)).sum()) for part in parts)
+        if len(parts) == 2 and entropy > best:
+            best, threshold = entropy, float(edges[place])
+    return threshold
+
+
+def share_kept_by_kapur(size: int, logarithmic: bool) -> float:
+    values = np.abs(gradient(size)).astype(np.float64)
+    top = float(values.max())
+    edges = np.geomspace(top * 2.0**-40, top, 257) if logarithmic else np.linspace(0.0, top, 257)
+    return float((values >= kapur_threshold(values, edges)).mean())
+
+
+def test_maximum_entropy_thresholds_of_images_fail_on_gradients() -> None:
+    """Entropy must act as a rate: as a criterion of its own it keeps nearly all, or whatever one outlier makes it."""
+    assert share_kept_by_kapur(100_000, logarithmic=True) > 0.5
+    few, many = share_kept_by_kapur(2_000, logarithmic=False), share_kept_by_kapur(200_000, logarithmic=False)
+    assert few > 4 * many
+
+
+def share_kept_by_rate(budget_bytes: int) -> float:
+    bits = magnitude_bits(gradient(), LAYOUT)
+    binned = Binned.of(bits, np.zeros(SIZE, np.int64), 1)
+    return choose_cut(binned, np.array([float(SIZE)]), 1, 8.0 * budget_bytes).count / SIZE
+
+
+def test_the_rate_threshold_keeps_what_the_budget_pays_for() -> None:
+    shares = [share_kept_by_rate(budget) for budget in (75, 150, 300, 600)]
+    assert shares == sorted(shares)
+    assert 0.008 < shares[2] < 0.012
+
+
+def test_one_level_at_high_ratios_and_more_at_low_ones() -> None:
+    binned = Binned.of(magnitude_bits(gradient(), LAYOUT), np.zeros(SIZE, np.int64), 1)
+    cuts = [choose_cut(binned, np.array([float(SIZE)]), 1, 8.0 * budget) for budget in (20, 4_000)]
+    assert len(cuts[0].key) == 0
+    assert len(cuts[1].key) >= 2
+
+
+def test_sums_of_bins_do_not_depend_on_the_order_of_values() -> None:
+    bits = magnitude_bits(gradient(), LAYOUT)
+    group = np.arange(SIZE) % 3
+    shuffled = np.random.default_rng(6).permutation(SIZE)
+    one, other = Binned.of(bits, group, 3), Binned.of(bits[shuffled], group[shuffled], 3)
+    np.testing.assert_array_equal(one.sums, other.sums)
+    np.testing.assert_array_equal(one.counts, other.counts)
+
+
+@pytest.mark.parametrize("most", [1, 100, SIZE])
+def test_the_lowest_edge_leaves_enough_above_it(most: int) -> None:
+    bits = magnitude_bits(gradient(), LAYOUT)
+    edge = lowest_edge(magnitude_histogram(bits), most)
+    assert np.count_nonzero(bits >= edge) >= min(most, np.count_nonzero(bits >= 1 << 19))
+    assert np.count_nonzero(bits >= edge + (1 << 19)) < most
+
+
+def test_regions_of_different_tails_get_levels_of_their_own() -> None:
+    update = np.concatenate([np.full(2_000, 100.0), np.full(2_000, 1.0), np.zeros(SIZE - 4_000)]).astype(np.float32)
+    bits = magnitude_bits(update, LAYOUT)[:4_000]
+    binned = Binned.of(bits, np.arange(4_000) // 2_000, 2)
+    cut = choose_cut(binned, np.array([2_000.0, SIZE - 2_000.0]), 2, 60_000.0)
+    assert cut.key_groups == 1
+    assert cut.key == cut.sparse == ()
