@@ -76,7 +76,7 @@ class BlockHistory:
 
     def _octaves(self, magnitude: F64) -> F64:
         """Log2 of each block's magnitude against that of all values, within 8 octaves."""
-        typical = float(magnitude @ self.sizes) / self.sizes.sum()
+        typical = float((magnitude * self.sizes).sum() / self.sizes.sum())
         if typical == 0:
             return np.zeros_like(magnitude)
         return np.asarray(np.log2(np.clip(magnitude / typical, 2.0**-8, 2.0**8)))

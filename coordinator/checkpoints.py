@@ -49,7 +49,7 @@ class CheckpointStore:
         """
         # one metadata entry: with several, their order in the file would differ from run to run
         data = to_safetensors(
-            {name: np.ascontiguousarray(array) for name, array in tensors.items()},
+            {name: np.asarray(array, order="C") for name, array in tensors.items()},
             metadata={"facts": json.dumps(facts, sort_keys=True)},
         )
         name = f"round-{server_round:07d}-{hashlib.sha256(data).hexdigest()[:16]}.safetensors"

@@ -47,6 +47,10 @@ class ClientProcesses:
         self._processes[name] = process
         return process.pid
 
+    def pid(self, name: str) -> int:
+        """Process id of a client that was started."""
+        return self._processes[name].pid
+
     def ended(self) -> dict[str, int]:
         """Exit codes of the clients that ended by themselves; negative is the signal that did it."""
         return {name: p.returncode for name, p in self._processes.items() if p.poll() is not None}

@@ -11,6 +11,7 @@ on the counts really seen. The scale that all blocks share is not learnt but sol
 total count, in planning from the byte budget.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -30,6 +31,8 @@ __all__ = ["BlockPredictor", "SieveFacts"]
 ADVANTAGE_MEMORY = 0.9
 FRAME_OVERHEAD_BYTES = 12
 SMALLEST_SHARE, LARGEST_SHARE = 2.0**-30, 0.9
+COSTLIEST_LOG2_SHARE = math.log2(2 / 3)
+"""Positions and signs cost most when two of three values are sent, 1.585 bits a value; beyond, more of them cost less."""
 
 
 class BlockPredictor:
@@ -52,7 +55,7 @@ class BlockPredictor:
             curves = self._curves(budget_bytes)
 
             def frame_bits(offset: float) -> float:
-                log2_shares = curves.log2_shares(offset).clamp(max=-1.0)
+                log2_shares = curves.log2_shares(offset).clamp(max=COSTLIEST_LOG2_SHARE)
                 sent = self._sizes * torch.exp2(log2_shares)
                 return float(spent_bits(log2_shares, sent, self._sizes) + sent.sum())
 
@@ -87,7 +90,7 @@ class BlockPredictor:
         self._network.restore(_below("network.", state))
 
     def _curves(self, budget_bytes: int) -> SurvivalCurves:
-        if self._advantage_bits <= 0:
+        if not self._advantage_bits > 0:
             return SurvivalCurves.through(self._log2_shares())
         return self._network.curves(self._log2_shares(), torch.from_numpy(self._history.features(budget_bytes)))
 

@@ -199,6 +199,7 @@ class SieveStrategy(Strategy):
             weight_decay=work.weight_decay,
             codec=self.job.sieve.codec,
             seed=self.job.seed,
+            evaluate=True,
         )
 
 

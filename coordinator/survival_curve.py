@@ -11,7 +11,7 @@ from torch import Tensor
 LOG2_SHARES = (-1.0, -3.321928, -6.643856, -9.965784)
 """The share of values above each quantile, as log2: 50, 10, 1 and 0.1 %."""
 
-LAPLACE_GAPS = torch.tensor([1.731984, 1.0, 0.584963])
+LAPLACE_GAPS = torch.tensor([1.732021, 1.0, 0.584963])
 """Octaves between these quantiles if u has a Laplace distribution."""
 
 SEARCH_OCTAVES = 16.0

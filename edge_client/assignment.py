@@ -109,5 +109,6 @@ class Assignment:
             target=manifest.model.digest,
             plan=files.get("plan"),
             work=manifest.work,
+            evaluate=manifest.work.evaluate,
             seconds=seconds,
         )

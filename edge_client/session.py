@@ -293,13 +293,6 @@ class Session:
             self._note(f"{assignment.title}: {stage}")
 
     def _answered(self, order: Order, answer: Answer, update: PendingUpdate | None, now: float) -> None:
-        assignment = self._assignments.get((order.run, order.kind))
-        if assignment is not None and assignment.server_round == order.server_round:
-            if isinstance(answer, NeedModel) and not assignment.whole_model:
-                assignment.whole_model = True
-                self._enter(assignment, Stage.MODEL)
-                return
-            del self._assignments[order.run, order.kind]
         match answer:
             case Trained():
                 self._trained(answer, update, now)
@@ -307,9 +300,17 @@ class Session:
                 self._scored(answer)
             case Failed():
                 self._failed(order, answer)
-            case NeedModel():
-                text = "the trainer cannot get to the round's model"
+            case NeedModel() if order.model is not None:
+                text = "the trainer cannot get to the round's model from the model itself"
                 self._trouble(order.run, order.server_round, "trainer_failed", text)
+        assignment = self._assignments.get((order.run, order.kind))
+        if assignment is None or assignment.server_round != order.server_round:
+            return
+        if isinstance(answer, NeedModel) and order.model is None:
+            assignment.whole_model = True
+            self._enter(assignment, Stage.MODEL)
+        else:
+            del self._assignments[order.run, order.kind]
 
     def _trained(self, answer: Trained, update: PendingUpdate | None, now: float) -> None:
         title = _title(answer.run, answer.server_round)

@@ -102,7 +102,10 @@ class BlobRef(Message):
 
 
 class LocalWork(Message):
-    """What every device of a round does: steps of the bundle's optimiser, and how its update is sieved."""
+    """What every device of a round does: steps of the bundle's optimiser, and how its update is sieved.
+
+    With `evaluate`, a device first scores the model as received on its own test data.
+    """
 
     steps: Annotated[int, Field(ge=1, le=1_000_000)]
     batch_size: Annotated[int, Field(ge=1, le=65_536)]
@@ -111,6 +114,7 @@ class LocalWork(Message):
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     codec: Annotated[str, Field(max_length=24)]
     seed: Count
+    evaluate: bool = False
 
 
 class RoundManifest(Message):

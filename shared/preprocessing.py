@@ -53,8 +53,12 @@ class Split:
     test_y: I64
 
 
-def cut(series: Sequence[npt.NDArray[np.floating]], labels: Sequence[int], preprocessing: Preprocessing,
-        names: Sequence[str] = ()) -> Split:
+def cut(
+    series: Sequence[npt.NDArray[np.floating]],
+    labels: Sequence[int],
+    preprocessing: Preprocessing,
+    names: Sequence[str] = (),
+) -> Split:
     """Cut series of `[t, channels]`, one label each, into standardised windows; `names` (say, files) serve errors.
 
     A series too short for a window is passed over. Raises `DataError` where a series or label is unusable, or no
@@ -71,8 +75,10 @@ def cut(series: Sequence[npt.NDArray[np.floating]], labels: Sequence[int], prepr
     train_parts = [samples[:end] for samples, end in zip(series, ends, strict=True)]
     test_parts = [samples[end + gap :] for samples, end in zip(series, ends, strict=True)]
     if not any(len(part) >= preprocessing.window for part in train_parts):
-        raise DataError(f"no series is long enough to train on: the first {train_share:.0%} of one must have "
-                        f"{preprocessing.window} samples (given: {', '.join(names[:3]) or 'none'})")
+        raise DataError(
+            f"no series is long enough to train on: the first {train_share:.0%} of one must have "
+            f"{preprocessing.window} samples (given: {', '.join(names[:3]) or 'none'})"
+        )
     mean, std = _scale(train_parts, preprocessing)
     train = [_windows((part - mean) / std, preprocessing) for part in train_parts]
     test = [_windows((part - mean) / std, preprocessing) for part in test_parts]
@@ -87,8 +93,9 @@ def _check(name: str, samples: npt.NDArray[np.floating], label: int, preprocessi
     finite = np.isfinite(samples)
     if not finite.all():
         row, channel = np.argwhere(~finite)[0]
-        raise DataError(f"{name}: {samples[row, channel]} at row {row}, channel {channel}; "
-                        "remove the recording or fill the gap")
+        raise DataError(
+            f"{name}: {samples[row, channel]} at row {row}, channel {channel}; remove the recording or fill the gap"
+        )
 
 
 def _scale(train_parts: Sequence[npt.NDArray[np.floating]], preprocessing: Preprocessing) -> tuple[F32, F32]:

@@ -8,7 +8,6 @@ import typer
 from rich.console import Console
 
 from coordinator.commands.logs import quiet_logs
-from coordinator.demo import Demo, demo_job
 from coordinator.report.page import write_report
 
 
@@ -19,6 +18,8 @@ def demo(
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON at the end")] = False,
 ) -> None:
     """Ten watches learn together on this machine: broker, coordinator and ten client processes, on real data."""
+    from coordinator.demo import Demo, demo_job
+
     quiet_logs(out)
     console = Console(stderr=as_json)
     demonstration = Demo(out, demo_job(rounds, seed), console)

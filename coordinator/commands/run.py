@@ -7,14 +7,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from coordinator.assembly import assembled_run
 from coordinator.commands.logs import quiet_logs
 from coordinator.commands.options import BrokerOption, ConfigOption, read_settings
 from coordinator.job import load_job
-from coordinator.live_table import LiveTable
 from coordinator.report.page import write_report
 from coordinator.run_folder import RunFolder
-from coordinator.summary import FleetTraffic, peak_rss_mb, run_figures, write_json
 
 
 def run(
@@ -26,6 +23,10 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON at the end")] = False,
 ) -> None:
     """Train one job with the devices on a broker, to its end; a killed run continues with --resume."""
+    from coordinator.assembly import assembled_run
+    from coordinator.live_table import LiveTable
+    from coordinator.summary import FleetTraffic, peak_rss_mb, run_figures, write_json
+
     job = load_job(job_file)
     folder = RunFolder(out or Path("runs") / job.name)
     folder.begin(resume)

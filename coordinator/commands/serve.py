@@ -7,14 +7,12 @@ from typing import Annotated
 
 import typer
 
-from coordinator.assembly import assembled_run
 from coordinator.commands.logs import service_logs
 from coordinator.commands.options import BrokerOption, ConfigOption, read_settings
 from coordinator.job import load_job
 from coordinator.report.page import write_report
 from coordinator.run_folder import RunFolder
 from coordinator.settings import CoordinatorSettings
-from coordinator.summary import run_figures, write_json
 from shared.errors import GradsieveError, SettingsError
 
 log = logging.getLogger(__name__)
@@ -54,6 +52,9 @@ def _finished(file: Path, out: Path) -> bool:
 
 
 def _serve_job(file: Path, out: Path, settings: CoordinatorSettings) -> None:
+    from coordinator.assembly import assembled_run
+    from coordinator.summary import run_figures, write_json
+
     job, folder = load_job(file), RunFolder(out / file.stem)
     folder.begin(resume=folder.journal.exists())
     with assembled_run(job, folder, settings) as run:

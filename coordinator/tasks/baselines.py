@@ -28,17 +28,24 @@ def alone_accuracies(task: Task, steps: int, seed: int) -> list[float]:
     """For each client, the accuracy of a model trained for `steps` on its windows only, tested on everybody's."""
     splits = _splits(task)
     with _one_thread():
-        return [accuracy(_trained(task, torch.from_numpy(split.train_x), torch.from_numpy(split.train_y),
-                                  steps, seed + number), splits)
-                for number, split in enumerate(splits)]
+        return [
+            accuracy(
+                _trained(task, torch.from_numpy(split.train_x), torch.from_numpy(split.train_y), steps, seed + number),
+                splits,
+            )
+            for number, split in enumerate(splits)
+        ]
 
 
 def accuracy(model: torch.nn.Module, splits: list[Split]) -> float:
     """The mean over clients of the share of right answers on that client's test windows."""
     model.eval()
     with torch.inference_mode():
-        shares = [(model(torch.from_numpy(split.test_x)).argmax(1) == torch.from_numpy(split.test_y)).float().mean()
-                  for split in splits if len(split.test_y)]
+        shares = [
+            (model(torch.from_numpy(split.test_x)).argmax(1) == torch.from_numpy(split.test_y)).float().mean()
+            for split in splits
+            if len(split.test_y)
+        ]
     return float(torch.stack(shares).mean())
 
 

@@ -97,13 +97,29 @@ def _fetch(target: Path) -> None:
 
 
 def _download(folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", WHEEL,
-               "-d", str(folder)]
-    remedy = f"fetch it by hand (pip download --no-deps {WHEEL}) and put {WHEEL_MEMBER} into $GRADSIEVE_DATA/" \
-             "seglearn-watch"
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        WHEEL,
+        "-d",
+        str(folder),
+    ]
+    remedy = (
+        f"fetch it by hand (pip download --no-deps {WHEEL}) and put {WHEEL_MEMBER} into $GRADSIEVE_DATA/seglearn-watch"
+    )
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True,  # noqa: S603 - no outside word in it
-                       timeout=DOWNLOAD_SECONDS)
+        subprocess.run(  # noqa: S603 - no outside word is in the command
+            command,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=DOWNLOAD_SECONDS,
+        )
     except subprocess.TimeoutExpired as error:
         raise DataError(f"{WHEEL} did not download within {DOWNLOAD_SECONDS} seconds; {remedy}") from error
     except subprocess.CalledProcessError as error:

@@ -47,7 +47,7 @@ def test_checkpoint_comes_back_bit_for_bit(store: CheckpointStore) -> None:
     assert (loaded.server_round, loaded.facts) == (12, {"base": "ab", "note": ""})
     assert loaded.tensors.keys() == saved.keys()
     for name, array in saved.items():
-        assert loaded.tensors[name].dtype == array.dtype
+        assert (loaded.tensors[name].dtype, loaded.tensors[name].shape) == (array.dtype, array.shape)
         np.testing.assert_array_equal(loaded.tensors[name], array)
 
 

@@ -32,8 +32,9 @@ def _made_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
     rng = np.random.default_rng(0)
     series = np.empty(4, object)
     series[:] = [rng.normal(size=(700 + 50 * i, 6)) for i in range(4)]
-    np.save(path, np.array({"X": series, "y": np.arange(4), "subject": np.array([2, 1, 2, 1])}, object),
-            allow_pickle=True)
+    np.save(
+        path, np.array({"X": series, "y": np.arange(4), "subject": np.array([2, 1, 2, 1])}, object), allow_pickle=True
+    )
     content = path.read_bytes()
     monkeypatch.setattr(watch, "FILE_SHA256", hashlib.sha256(content).hexdigest())
     monkeypatch.setattr(watch, "FILE_BYTES", len(content))
@@ -44,6 +45,7 @@ def _pip_that_serves(content: bytes, member: str = watch.WHEEL_MEMBER) -> object
     def run(command: list[str], **_: object) -> None:
         with zipfile.ZipFile(Path(command[-1]) / "seglearn-1.2.5-py3-none-any.whl", "w") as wheel:
             wheel.writestr(member, content)
+
     return run
 
 
@@ -114,8 +116,9 @@ def test_wheel_without_the_data_is_refused(tmp_path: Path, monkeypatch: pytest.M
         watch.find_file()
 
 
-def test_download_asks_this_interpreters_pip_for_the_pinned_wheel(tmp_path: Path,
-                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_asks_this_interpreters_pip_for_the_pinned_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[list[str]] = []
 
     def run(command: list[str], **settings: object) -> None:
@@ -156,8 +159,9 @@ def _two_sided_task() -> Task:
     mixed = [ClientData("both", [quiet[:200], loud[:200]], [0, 1]), ClientData("quiet", [quiet[200:]], [0])]
 
     def model() -> torch.nn.Module:
-        return torch.nn.Sequential(torch.nn.Conv1d(2, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(),
-                                   torch.nn.Linear(16, 2))
+        return torch.nn.Sequential(
+            torch.nn.Conv1d(2, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(16, 2)
+        )
 
     return Task("two-sided", TINY, model, torch.nn.functional.cross_entropy, lambda: mixed)
 

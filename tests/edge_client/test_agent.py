@@ -2,8 +2,10 @@
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +14,7 @@ from edge_client.orders import Answer, Failed, NeedModel, Order, Scored, Trained
 from edge_client.outbox import Outbox
 from edge_client.pending import PendingStore, PendingUpdate
 from edge_client.settings import EdgeSettings
+from edge_client.trainer_process import ProcessTrainer
 from shared.blobs import chunks_of
 from shared.bundle import BundleManifest, file_entries, pack_bundle, sign_bundle
 from shared.errors import BrokerUnreachable
@@ -43,6 +46,9 @@ from shared.topics import Topics
 from shared.transport import Publication, Received
 from shared.varint import write_varint
 from shared.verdicts import Ruling, Verdict
+
+if TYPE_CHECKING:
+    from tests.edge_client.conftest import Lab
 
 KEY = SigningKey(bytes(32))
 TOPICS = Topics()
@@ -125,19 +131,21 @@ class Coordinator:
         self.transport.connect(None)
         self.transport.subscribe(TOPICS.all_uplinks())
 
-    def open(self, server_round: int = 1, *, archive: bytes | None = None) -> None:
+    def open(
+        self, server_round: int = 1, *, archive: bytes | None = None, model: bytes = MODEL, codec: str = "partition"
+    ) -> None:
         archive = bundle() if archive is None else archive
         manifest = RoundManifest(
             run="a",
             server_round=server_round,
             bundle=ref(archive),
-            model=ref(MODEL),
+            model=ref(model),
             base=BASE,
             delta=ref(DELTA, 0),
             plan=ref(PLAN, len(DELTA)),
-            work=LocalWork(steps=3, batch_size=8, learning_rate=0.1, momentum=0.9, codec="partition", seed=1),
+            work=LocalWork(steps=3, batch_size=8, learning_rate=0.1, momentum=0.9, codec=codec, seed=1),
         )
-        self.blobs = {ref(content).digest: content for content in (archive, MODEL)}
+        self.blobs = {ref(content).digest: content for content in (archive, model)}
         text = dump(manifest)
         self._say(TOPICS.round_manifest("a"), write_varint(len(text)) + text + DELTA + PLAN, retain=True)
 
@@ -163,7 +171,7 @@ class Coordinator:
             message: Message = parse(DEVICE_STATE, payload) if channel == "state" else parse(DEVICE_EVENT, payload)
             self.said.append(message)
             if isinstance(message, Want):
-                self._publish_blob(message.digest)
+                self.publish_blob(message.digest)
 
     def _receive(self, outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
@@ -174,7 +182,7 @@ class Coordinator:
                 outcome = self._receiver.conclude(ME, outcome.transfer_id, Ruling(self.verdict))
             self.transport.publish(Publication(TOPICS.download(ME), outcome.payload))
 
-    def _publish_blob(self, digest: str) -> None:
+    def publish_blob(self, digest: str) -> None:
         for index, chunk in enumerate(chunks_of(self.blobs[digest], CHUNK_BYTES)):
             self.transport.publish(Publication(TOPICS.blob_chunk(digest, index), chunk, retain=True))
 
@@ -399,3 +407,35 @@ def test_stopped_agent_leaves(world: World) -> None:
     stop.set()
     world.agent.run(stop)
     assert world.trainer.closed
+
+
+def until(condition: Callable[[], bool], agent: Agent, coordinator: Coordinator) -> None:
+    """Let both ends work in real time until `condition` holds."""
+    give_up = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < give_up, agent.phase
+        agent.step(0.1)
+        while coordinator.step():
+            pass
+
+
+def test_agent_and_trainer_process_carry_a_round_from_model_to_update(lab: "Lab", tmp_path: Path) -> None:
+    model = lab.model.read_bytes()
+    broker, state = MemoryBroker(), tmp_path / "device"
+    coordinator = Coordinator(broker, time.monotonic)
+    transport = MemoryTransport(broker, ME)
+    settings = EdgeSettings(name=ME, data=lab.data, state_dir=state, trusted_signers=(KEY.verify_key.hex,))
+    trainer = ProcessTrainer(state, lab.data, transport.wake)
+    agent = Agent(settings, Outbox(state), transport, trainer)
+    agent.start()
+    coordinator.open(archive=lab.task.archive, model=model, codec="dense")
+    for content in (lab.task.archive, model):
+        coordinator.publish_blob(ref(content).digest)
+    until(lambda: bool(coordinator.reports(Birth)), agent, coordinator)
+    coordinator.command(TRAIN)
+    until(lambda: bool(Outbox(state).recover().settled_rounds), agent, coordinator)
+    agent.leave()
+    assert [message for message in coordinator.said if isinstance(message, Trouble)] == []
+    [content] = coordinator.updates
+    assert len(content) > len(model)
+    assert trainer.peak_rss_bytes() > 1 << 20

@@ -1,4 +1,5 @@
 import contextlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -8,6 +9,9 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, external_da
 
 from edge_client.graph_check import check_graph
 from shared.errors import BundleError
+
+if TYPE_CHECKING:
+    from tests.edge_client.conftest import TinyTask
 
 X = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
 Y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
@@ -21,8 +25,8 @@ def model(*nodes: NodeProto, constants: tuple[TensorProto, ...] = ()) -> ModelPr
 
 def branching(inner: NodeProto) -> NodeProto:
     outputs: list[ValueInfoProto] = [Y]
-    branch = helper.make_graph([inner], "branch", [], outputs)
-    return helper.make_node("If", ["x"], ["y"], then_branch=branch, else_branch=branch)
+    then, other = helper.make_graph([RELU], "then", [], outputs), helper.make_graph([inner], "else", [], outputs)
+    return helper.make_node("If", ["x"], ["y"], then_branch=then, else_branch=other)
 
 
 RELU = helper.make_node("Relu", ["x"], ["y"])
@@ -35,10 +39,9 @@ def test_graph_of_standard_operators_passes() -> None:
     check_graph(model(branching(RELU)).SerializeToString())
 
 
-def test_exported_graphs_pass(tiny_task: "object") -> None:
-    graphs = getattr(tiny_task, "graphs")  # noqa: B009
-    check_graph(graphs.train)
-    check_graph(graphs.evaluate)
+def test_exported_graphs_pass(tiny_task: "TinyTask") -> None:
+    check_graph(tiny_task.graphs.train)
+    check_graph(tiny_task.graphs.evaluate)
 
 
 def test_foreign_operator_is_refused_although_its_domain_is_not_imported() -> None:

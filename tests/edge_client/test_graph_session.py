@@ -1,4 +1,4 @@
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -6,6 +6,9 @@ import pytest
 from edge_client import graph_session
 from edge_client.graph_session import GraphSession, check_version
 from shared.errors import BundleError, TrainerError
+
+if TYPE_CHECKING:
+    from tests.edge_client.conftest import TinyTask
 
 
 def test_version_is_checked_before_a_graph_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,8 +28,7 @@ def test_what_is_no_model_is_refused(model: bytes) -> None:
         GraphSession("training", model)
 
 
-def test_wrong_input_is_the_trainers_failure(lab: "object") -> None:
-    graphs = getattr(lab, "task").graphs  # noqa: B009
-    graph = GraphSession("training", graphs.train)
+def test_wrong_input_is_the_trainers_failure(tiny_task: "TinyTask") -> None:
+    graph = GraphSession("training", tiny_task.graphs.train)
     with pytest.raises(TrainerError, match="training graph: onnxruntime failed"):
         graph.run({"x": np.zeros((1, 2, 8), np.float32)})

@@ -26,12 +26,18 @@ def test_windows_are_cut_scaled_and_laid_out_by_channel() -> None:
     assert split.train_x.flags.c_contiguous
 
 
-@given(lengths=st.lists(st.integers(6, 90), min_size=1, max_size=5), window=st.integers(1, 8),
-       stride=st.integers(1, 9), gap=st.integers(0, 2))
-def test_train_and_test_share_no_sample_and_keep_the_gap(lengths: list[int], window: int, stride: int,
-                                                         gap: int) -> None:
-    preprocessing = Preprocessing(channels=2, window=window, stride=stride, gap_windows=gap, num_classes=5,
-                                  mean=(0, 0), std=(1, 1))
+@given(
+    lengths=st.lists(st.integers(6, 90), min_size=1, max_size=5),
+    window=st.integers(1, 8),
+    stride=st.integers(1, 9),
+    gap=st.integers(0, 2),
+)
+def test_train_and_test_share_no_sample_and_keep_the_gap(
+    lengths: list[int], window: int, stride: int, gap: int
+) -> None:
+    preprocessing = Preprocessing(
+        channels=2, window=window, stride=stride, gap_windows=gap, num_classes=5, mean=(0, 0), std=(1, 1)
+    )
     for label, length in enumerate(lengths):
         series = [_ramp(length)]
         if int(0.75 * length) < window:
@@ -102,9 +108,22 @@ def test_declaration_survives_json() -> None:
     assert Preprocessing.model_validate_json(WINDOWS.model_dump_json()) == WINDOWS
 
 
-@pytest.mark.parametrize("change", [{"std": (0.0, 1.0)}, {"std": (1.0,)}, {"std": None}, {"mean": (0.0,) * 3},
-                                    {"mean": (float("nan"), 0.0)}, {"window": 0}, {"stride": 0},
-                                    {"test_fraction": 1.0}, {"kind": "code"}, {"script": "x"}, {"num_classes": 1}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"std": (0.0, 1.0)},
+        {"std": (1.0,)},
+        {"std": None},
+        {"mean": (0.0,) * 3},
+        {"mean": (float("nan"), 0.0)},
+        {"window": 0},
+        {"stride": 0},
+        {"test_fraction": 1.0},
+        {"kind": "code"},
+        {"script": "x"},
+        {"num_classes": 1},
+    ],
+)
 def test_unsound_declaration_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Preprocessing.model_validate({**WINDOWS.model_dump(), **change})

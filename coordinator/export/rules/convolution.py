@@ -8,8 +8,8 @@ import torch
 
 from coordinator.export.graph import Graph
 from coordinator.export.operand import Operand, ValueType, require
-from coordinator.export.rules import sequence
 from coordinator.export.rules.registry import rule
+from coordinator.export.rules.sequence import SequenceConvolution
 from coordinator.export.rules.window import Window
 
 aten = torch.ops.aten
@@ -33,8 +33,8 @@ def _convolution(
 ) -> str:
     require(not transposed, "a transposed convolution")
     window = Window.of(weight, stride, padding, dilation, groups)
-    if sequence.Sequence.fits(window):
-        return sequence.Sequence(g, x, weight, window).forward(bias)
+    if SequenceConvolution.fits(window):
+        return SequenceConvolution(g, x, weight, window).forward(bias)
     return g.op("Conv", x, weight, *([bias] if bias is not None else []), **window.attributes())
 
 
@@ -55,8 +55,8 @@ def _convolution_backward(
     wanted: Sequence[bool],
 ) -> tuple[str | None, ...]:
     window = Window.of(weight, stride, padding, dilation, groups)
-    if sequence.Sequence.fits(window):
-        steps = sequence.Sequence(g, x, weight, window)
+    if SequenceConvolution.fits(window):
+        steps = SequenceConvolution(g, x, weight, window)
         gradients = steps.input_gradient, steps.weight_gradient, steps.bias_gradient
         return tuple(gradient(grad) if needed else None for gradient, needed in zip(gradients, wanted, strict=True))
     return (

@@ -12,7 +12,7 @@ from coordinator.export.rules.window import Window
 CHANNELS_LAST = [0, 2, 1]
 
 
-class Sequence:
+class SequenceConvolution:
     """One convolution: `x [B, in, steps]` by `weight [out, in, kernel]` to `[B, out, positions]`."""
 
     def __init__(self, g: Graph, x: Operand, weight: Operand, window: Window) -> None:

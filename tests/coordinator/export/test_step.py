@@ -56,7 +56,7 @@ def uneven_sensors() -> nn.Module:
     return nn.Sequential(
         nn.Conv1d(6, 8, 5, stride=3, padding=2), nn.GELU(), nn.MaxPool1d(2),
         nn.Conv1d(8, 8, 3, dilation=2, padding=1), nn.SiLU(), nn.MaxPool1d(3, 2, 1),
-        nn.Conv1d(8, 8, 1), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, CLASSES),
+        nn.Conv1d(8, 8, 1, bias=False), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8, CLASSES),
     )  # fmt: skip
 
 
