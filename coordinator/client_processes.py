@@ -35,7 +35,9 @@ class ClientProcesses:
         return self.folder / name / "client.log"
 
     def start(self, name: str) -> int:
-        """Start one client and return its process id."""
+        """Start one client, again if it has ended, and return its process id."""
+        if name in self._processes:
+            self._processes[name].wait(STOP_SECONDS)
         own = self.folder / name
         own.mkdir(parents=True, exist_ok=True)
         log = self.log_file(name).open("ab")

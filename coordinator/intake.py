@@ -36,13 +36,16 @@ class Intake:
         ruling = self._judge(device, content)
         if ruling.verdict is Verdict.DONE:
             self._accepted.add(device)
-            return ruling
+        elif ruling.verdict is not Verdict.RETRY_AFTER:
+            self._refuse(device, content, ruling)
+        return ruling
+
+    def _refuse(self, device: str, content: bytes, ruling: Ruling) -> None:
         digest = hashlib.sha256(content).hexdigest()
         self._journal.refuse(self._run, self._round, device, ruling, digest, len(content))
         log.warning("refused an update of %s: %s %s", device, ruling.verdict.name.lower(), ruling.reason)
         if ruling.verdict is Verdict.REFUSED:
             self._refused[device] = ruling
-        return ruling
 
     def _judge(self, device: str, content: bytes) -> Ruling:
         if self._journal.holds(self._run, device, hashlib.sha256(content).hexdigest()):

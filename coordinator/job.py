@@ -26,13 +26,15 @@ class Work(JobPart):
     final_learning_rate: float = Field(0.05, gt=0, description="of the last round; between them a half cosine")
     momentum: float = Field(0.9, ge=0, lt=1, description="of the local optimiser, which starts anew every round")
     weight_decay: float = Field(0.0, ge=0, le=1, description="L2 factor")
+    clip_norm: float | None = Field(None, gt=0, description="largest Euclidean norm of a step's gradient")
+    warmup_rounds: int = Field(0, ge=0, description="rounds in which the learning rate rises to its schedule")
 
     def rate_at(self, server_round: int, rounds: int) -> float:
-        """Learning rate of a round, counted from 1: a half cosine from the first to the last."""
+        """Learning rate of a round, counted from 1: a half cosine to the last one, after a linear warm-up."""
         progress = (server_round - 1) / max(1, rounds - 1)
-        return self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * 0.5 * (
-            1 + math.cos(math.pi * progress)
-        )
+        fall = 0.5 * (1 + math.cos(math.pi * progress))
+        rate = self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * fall
+        return rate * min(1.0, server_round / (self.warmup_rounds + 1))
 
 
 class Sieve(JobPart):
@@ -61,8 +63,8 @@ class Server(JobPart):
 class Fleet(JobPart):
     """Who takes part and how long anybody waits."""
 
-    minimum_devices: int = Field(1, ge=1, description="devices that must be online before a round begins")
-    minimum_updates: int = Field(1, ge=1, description="accepted updates below which a round is void")
+    minimum_devices: int = Field(1, ge=1, description="devices that must be online before the first round")
+    minimum_updates: int = Field(1, ge=1, description="updates below which a round is void; fewer devices online: wait")
     participation: Share = Field(1.0, description="share of the online devices asked to train in a round")
     gather_seconds: float = Field(60.0, gt=0, description="longest wait for the devices before a round")
     round_seconds: float = Field(120.0, gt=0, description="longest wait for the updates of a round")

@@ -43,6 +43,8 @@ CREATE TABLE accepted (
     FOREIGN KEY (run, server_round) REFERENCES round
 ) STRICT;
 
+CREATE INDEX accepted_by_digest ON accepted (run, device, digest);
+
 CREATE TABLE content (
     run TEXT NOT NULL,
     server_round INTEGER NOT NULL,

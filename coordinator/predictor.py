@@ -32,7 +32,7 @@ ADVANTAGE_MEMORY = 0.9
 FRAME_OVERHEAD_BYTES = 12
 SMALLEST_SHARE, LARGEST_SHARE = 2.0**-30, 0.9
 COSTLIEST_LOG2_SHARE = math.log2(2 / 3)
-"""Positions and signs cost most when two of three values are sent, 1.585 bits a value; beyond, more of them cost less."""
+"""Positions and signs cost most, 1.585 bits a value, when two of three values are sent; beyond, they cost less."""
 
 
 class BlockPredictor:

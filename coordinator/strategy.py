@@ -61,6 +61,7 @@ class SieveStrategy(Strategy):
         self.model = ServerModel(layout, initial)
         self.predictor = BlockPredictor(layout, job.seed)
         self.tally = RoundTally()
+        self._planned: tuple[int, Plan] | None = None
         self._bundle = bundle
         self._codec = codec_by_name(job.sieve.codec)
         self._downlink = codec_by_name(job.downlink.codec)
@@ -70,8 +71,18 @@ class SieveStrategy(Strategy):
         log.info("%s: %d rounds of %d values, %s sieve at %d bytes an update", self.run, self.job.rounds,
                  self.layout.size, self.job.sieve.codec, self.job.sieve.budget_bytes)  # fmt: skip
 
-    def plan(self) -> Plan:
-        """The sieve's plan for the coming round."""
+    def begin_round(self, server_round: int, plan: bytes) -> None:
+        """Use this plan in a round: the journal's, which a restart on another machine might not compute again."""
+        self._planned = (server_round, Plan.from_bytes(plan, self.layout))
+
+    def plan_of(self, server_round: int) -> Plan:
+        """The plan of a round: what `begin_round` was told, else what the predictor says now."""
+        if self._planned is None or self._planned[0] != server_round:
+            self._planned = (server_round, self.next_plan())
+        return self._planned[1]
+
+    def next_plan(self) -> Plan:
+        """What the predictor expects of the coming round."""
         budget_bytes = self.job.sieve.budget_bytes
         if self.job.sieve.codec != "partition" or self.job.sieve.prior == "none":
             return Plan(budget_bytes)
@@ -103,7 +114,7 @@ class SieveStrategy(Strategy):
             model=_ref(model),
             base=self.model.base,
             delta=None if not delta else inline(delta) if small else _ref(delta),
-            plan=inline(self.plan().to_bytes()),
+            plan=inline(self.plan_of(server_round).to_bytes()),
             work=self._local_work(server_round),
         )
         return RoundOffer(manifest, bytes(attachment), blobs)
@@ -118,7 +129,7 @@ class SieveStrategy(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Add each update as it is read, step the server model, and teach the predictor what was really sent."""
-        plan, facts = self.plan(), []
+        plan, facts = self.plan_of(server_round), []
         mean, self.tally = WeightedMean(self.layout.size), RoundTally()
         for reply in replies:
             if reply.has_error():
@@ -197,6 +208,7 @@ class SieveStrategy(Strategy):
             learning_rate=work.rate_at(min(server_round, self.job.rounds), self.job.rounds),
             momentum=work.momentum,
             weight_decay=work.weight_decay,
+            clip_norm=work.clip_norm,
             codec=self.job.sieve.codec,
             seed=self.job.seed,
             evaluate=True,

@@ -48,15 +48,15 @@ def peak_rss_mb(devices: list[Device]) -> float:
 
 
 def run_figures(run: Run, final: dict[str, float]) -> dict[str, object]:
-    """What the journal knows of a finished run: counts, accuracy, refusals, model digest, codec bytes."""
+    """What the journal knows of a finished run; accuracy and loss are None where no device has test data."""
     updates = run.journal.updates(run.id)
     return {
         "run": run.id,
         "rounds": len(run.journal.rounds(run.id)),
         "updates": len(updates),
         "refused_updates": sum(refusal.times for refusal in run.journal.refusals(run.id)),
-        "accuracy": final["accuracy"],
-        "loss": final["loss"],
+        "accuracy": final.get("accuracy"),
+        "loss": final.get("loss"),
         "codec_bytes": sum(update.facts.frame_bytes for update in updates),
         "model_digest": run.strategy.model.digest,
         "model_values": run.strategy.layout.size,

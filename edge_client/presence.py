@@ -94,6 +94,11 @@ class Presence:
         before, self._epoch = self._epoch, state.epoch if state.online else self._epoch
         return self._epoch != before and before is not None
 
+    def spoke(self, now: float) -> None:
+        """Something else was published: it renews the lease as well as a heartbeat would."""
+        if self.ready:
+            self._heartbeat_due = now + self.heartbeat_seconds
+
     def report(self, report: Report) -> list[Action]:
         """Tell the coordinator, now or when the link is ready."""
         if self.ready:

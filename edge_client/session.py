@@ -354,6 +354,8 @@ class Session:
             if assignment.stage not in (Stage.TRAINING, Stage.EVALUATING):
                 self._advance(assignment, now)
         self._do(self._shelf.retain(self._assignments.values(), now))
+        if any(isinstance(action, Publication) for action in self._actions):
+            self._presence.spoke(now)
         actions, self._actions = self._actions, []
         return actions
 

@@ -9,7 +9,8 @@ not inside: they travel as the model.
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -23,9 +24,6 @@ from shared.varint import Reader, write_varint
 MAGIC = b"gsb\x01"
 LARGEST_MANIFEST_BYTES = 1 << 20
 LARGEST_FILE_BYTES = 1 << 31
-ALLOWED_DOMAINS = ("",)
-"""Operator domains that a bundle's graphs may use: ONNX's own."""
-
 _SIGNED_PURPOSE = b"gradsieve bundle\0"
 
 BUNDLE_FILES = ("train.onnx", "eval.onnx", "predict.onnx")
@@ -117,15 +115,32 @@ def open_bundle(
     """
     if len(data) > largest_bytes:
         raise BundleError(f"bundle of {len(data)} bytes: at most {largest_bytes} are accepted")
-    reader = Reader(data, "bundle")
-    try:
+    with _damage_named():
+        reader = Reader(data, "bundle")
         manifest = _read_manifest(reader)
         _check_signature(manifest, trusted)
         _check_limits(manifest, largest_bytes, available_memory_bytes)
-        files = {name: _unpack_file(reader, name, manifest) for name in _order(manifest)}
-        reader.done()
+        return _read_files(reader, manifest)
+
+
+def read_kept_bundle(data: bytes) -> Bundle:
+    """The bundle in an archive that was kept after `open_bundle` accepted it; raises `BundleError` if it is damaged."""
+    with _damage_named():
+        reader = Reader(data, "bundle")
+        return _read_files(reader, _read_manifest(reader))
+
+
+@contextmanager
+def _damage_named() -> Iterator[None]:
+    try:
+        yield
     except FrameError as error:
         raise BundleError(f"{error}: the archive is damaged: fetch it again") from None
+
+
+def _read_files(reader: Reader, manifest: BundleManifest) -> Bundle:
+    files = {name: _unpack_file(reader, name, manifest) for name in _order(manifest)}
+    reader.done()
     return Bundle(manifest, files)
 
 

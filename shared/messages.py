@@ -104,7 +104,7 @@ class BlobRef(Message):
 class LocalWork(Message):
     """What every device of a round does: steps of the bundle's optimiser, and how its update is sieved.
 
-    With `evaluate`, a device first scores the model as received on its own test data.
+    With `clip_norm`, a gradient of a greater Euclidean norm is scaled down to it before each step. With `evaluate`, a device first scores the model as received on its own test data.
     """
 
     steps: Annotated[int, Field(ge=1, le=1_000_000)]
@@ -112,6 +112,7 @@ class LocalWork(Message):
     learning_rate: Annotated[float, Field(gt=0, le=1e3, allow_inf_nan=False)]
     momentum: Annotated[float, Field(ge=0, lt=1)]
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     codec: Annotated[str, Field(max_length=24)]
     seed: Count
     evaluate: bool = False

@@ -62,4 +62,4 @@ def _serve_job(file: Path, out: Path, settings: CoordinatorSettings) -> None:
         run.strategy.save_model(folder.model)
         write_json(folder.summary, run_figures(run, final))
     write_report(folder)
-    log.info("%s: finished with accuracy %.3f; report %s", job.name, final["accuracy"], folder.report)
+    log.info("%s: finished with accuracy %.3f; report %s", job.name, final.get("accuracy", float("nan")), folder.report)

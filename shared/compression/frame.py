@@ -73,6 +73,11 @@ class Draft:
     maps: tuple[LevelMap, ...]
     prior_bits: int
 
+    @property
+    def count(self) -> int:
+        """Values that are sent."""
+        return len(self.positions)
+
     @cached_property
     def parameters(self) -> I64:
         """The Rice parameter of every group: int64 `[groups]`."""

@@ -12,6 +12,9 @@ BIN_SHIFT = 19
 NUM_BINS = 1 << 31 - BIN_SHIFT
 """4096 bins, 16 to an octave; bin 0 holds zero and what is below 2 ** -130, which is never sent."""
 
+LARGEST_SAMPLE = 1 << 16
+SAMPLE_MARGIN = 16
+
 SIGN_MASK = np.uint32(0x7FFF_FFFF)
 INFINITY_BITS = 0x7F80_0000
 
@@ -32,6 +35,25 @@ def magnitude_bits(update: F32, layout: Layout) -> U32:
 def magnitude_histogram(bits: U32) -> I64:
     """How many magnitudes fall into each bin: int64 `[NUM_BINS]`, in one pass and without a sort."""
     return np.bincount(bits >> BIN_SHIFT, minlength=NUM_BINS)
+
+
+def lowest_edge(bits: U32, most: int) -> int:
+    """A bin edge, as a bit pattern, that at least `most` magnitudes reach; that of bin 1 where there are fewer.
+
+    Of many values a regular sample is binned first, and all of them only where the sample misled.
+    """
+    stride = len(bits) // LARGEST_SAMPLE + 1
+    if stride > 1:
+        edge = _edge(magnitude_histogram(bits[::stride]), most // stride + most // (4 * stride) + SAMPLE_MARGIN)
+        if np.count_nonzero(bits >= np.uint32(edge)) >= most:
+            return edge
+    return _edge(magnitude_histogram(bits), most)
+
+
+def _edge(histogram: I64, most: int) -> int:
+    above = np.cumsum(histogram[:0:-1])[::-1]
+    reaching = np.flatnonzero(above >= most)
+    return (int(reaching[-1]) + 1 if len(reaching) else 1) << BIN_SHIFT
 
 
 def magnitudes(bits: U32) -> npt.NDArray[np.float64]:

@@ -65,33 +65,42 @@ class Levels:
 
 @dataclass(frozen=True, slots=True)
 class LevelMap:
-    """The level number of each of a region's values, int64 `[k]`, found from bit patterns where levels begin."""
+    """The level number of each of a region's values, and the marks that tell it.
+
+    `bits` uint32 `[k]`, `level` int64 `[k]`; for each level but the first, which values of the level below reach it and
+    the Rice parameter of these marks; and the bits of all marks.
+    """
 
     bits: U32
     level: I64
     marks: tuple[Gaps, ...]
     parameters: tuple[int, ...]
+    marks_length: int
 
     @classmethod
     def of(cls, bits: U32, begins: tuple[int, ...]) -> "LevelMap":
-        """Sort the patterns `bits` uint32 `[k]` into levels; a level that no value reaches is left out."""
+        """Sort the patterns `bits` into levels that begin at `begins`; a level that no value reaches is left out."""
+        if not begins:
+            return cls(bits, np.zeros(len(bits), np.int64), (), (), 0)
         raw = np.searchsorted(np.array(begins, np.uint32), bits, side="right")
         used = np.bincount(raw, minlength=1) > 0
         level = (np.cumsum(used) - 1)[raw]
-        marks = []
+        marks, parameters, total = [], [], 0
         members = level
         for number in range(1, int(np.count_nonzero(used))):
             reaching = members >= number
-            marks.append(Gaps.of(np.flatnonzero(reaching), np.array([0, len(members)])))
+            gaps = Gaps.of(np.flatnonzero(reaching), np.array([0, len(members)]))
+            lengths = gaps.lengths((1 << MARK_PARAMETER_BITS) - 1)[:, 0]
+            marks.append(gaps)
+            parameters.append(int(lengths.argmin()))
+            total += int(lengths.min())
             members = members[reaching]
-        parameters = tuple(int(gaps.lengths((1 << MARK_PARAMETER_BITS) - 1).argmin()) for gaps in marks)
-        return cls(bits, level, tuple(marks), parameters)
+        return cls(bits, level, tuple(marks), tuple(parameters), total)
 
     @property
     def length(self) -> int:
         """Bits of the marks, and of the magnitudes if the first is written as a step."""
-        marks = sum(gaps.length(np.array([b])) for gaps, b in zip(self.marks, self.parameters, strict=True))
-        return marks + COUNT_BITS + STEP_BITS + LEVEL_HEAD_BITS * len(self.marks)
+        return self.marks_length + COUNT_BITS + STEP_BITS + LEVEL_HEAD_BITS * len(self.marks)
 
     def means(self) -> list[int]:
         """The bit pattern of each level's mean magnitude."""

@@ -6,6 +6,7 @@ Distributed Training in AIoT, Sensors 2021, 21(6), 1943. Everything more exact i
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -19,8 +20,8 @@ from shared.compression.levels import LevelMap
 from shared.compression.plan import Plan
 from shared.compression.prior import Prior
 from shared.compression.rice import Gaps
-from shared.compression.scale import Scale
-from shared.compression.sieve import Candidates, fill_budget
+from shared.compression.scale import SCALE_LENGTH, Scale
+from shared.compression.sieve import Candidates, fill_budget, sieve
 from shared.compression.threshold import Binned, Cut, choose_cut
 from shared.errors import DecodeError
 from shared.layout import F32, I64, Layout
@@ -40,20 +41,17 @@ class PartitionCodec:
     def encode(self, update: F32, layout: Layout, plan: Plan) -> Encoded:
         """At most `plan.budget_bytes`; a dense frame where that fits. Raises `ValueError` on NaN or infinity.
 
-        Where the plan's classes serve worse than a partition paid for in the frame, the frame pays. Raises `DecodeError`
-        when the plan is one for another layout.
+        Where the plan's classes serve worse than a partition paid for in the frame, the frame pays. Raises
+        `DecodeError` when the plan is one for another layout.
         """
         if dense_bytes(layout) <= plan.budget_bytes:
             return DenseCodec().encode(update, layout, plan)
-        candidates = Candidates.of(update, layout, plan.budget_bytes)
-        first = Prior.whole(layout) if plan.density_classes is None else Prior.public(plan, layout)
-        draft = _fit(candidates, first, layout, plan) or _fit(candidates, Prior.whole(layout), layout, plan)
+        draft = sieve(update, layout, plan.budget_bytes, partial(_fill, layout, plan))
         if draft is None:
             return Encoded(EMPTY_FRAME, SparseUpdate.nothing(layout.size))
-        better = _shortest_prior(draft, layout, plan)
-        if better is not draft.prior:
-            draft = _fit(candidates, better, layout, plan) or draft
-        return _finish(draft, update, layout, plan)
+        indices = draft.grouping.scatter(draft.positions)
+        frame, values = draft.write(signs(update, indices), layout, plan)
+        return Encoded(frame, _in_order(indices, values, layout), draft.threshold)
 
     def decode(self, frame: bytes, layout: Layout, plan: Plan) -> SparseUpdate:
         """The values of a partition frame, or of a dense one; raises `DecodeError` on anything else."""
@@ -63,6 +61,17 @@ class PartitionCodec:
         if content is None:
             return SparseUpdate.nothing(layout.size)
         return _in_order(content.regions.grouping.scatter(content.positions), content.values, layout)
+
+
+def _fill(layout: Layout, plan: Plan, candidates: Candidates) -> Draft | None:
+    """The draft that fills the budget under whichever prior serves best."""
+    whole = Prior.whole(layout)
+    first = whole if plan.density_classes is None else Prior.public(plan, layout)
+    fitting = _Fitting.of(candidates, first, layout, plan)
+    better = fitting.shortest_prior(layout, plan)
+    if better.kind is not first.kind:
+        fitting = _Fitting.of(candidates, better, layout, plan)
+    return fitting.fill(plan) or _Fitting.of(candidates, whole, layout, plan).fill(plan)
 
 
 def read_frame(frame: bytes, layout: Layout, plan: Plan) -> Content | None:
@@ -100,43 +109,38 @@ class _Fitting:
         cut = choose_cut(binned, extents, live_groups, 8.0 * plan.budget_bytes - prior_bits - FIXED_HEAD_BITS)
         return cls(prior, grouping, positions, bits, candidates.rank[order], cut, prior_bits)
 
-    def draft(self, count: int) -> Draft:
+    def fill(self, plan: Plan) -> Draft | None:
+        """The draft that fills the budget, None where not even one value fits it."""
+        return fill_budget(self._draft, self.cut.count, len(self.positions), 8 * plan.budget_bytes)
+
+    def shortest_prior(self, layout: Layout, plan: Plan) -> Prior:
+        """The prior under which about these values, and the prior itself, are expected to take the fewest bits."""
+        positions = self.positions[self.rank < self.cut.count]
+        gaps = Gaps.of(positions, self.grouping.bounds)
+        scale = Scale.shortest(gaps, self.grouping)
+        blocks = np.searchsorted(layout.block_starts, self.grouping.scatter(positions), side="right") - 1
+        sent = np.bincount(blocks, minlength=layout.num_blocks)
+        best = self.prior
+        best_bits = float(self.prior_bits + scale.length + gaps.length(scale.parameters(self.grouping)))
+        for prior in (Prior.whole(layout), Prior.tensors(sent, layout), Prior.blocks(sent, layout)):
+            bits = prior.length(layout, plan) + SCALE_LENGTH + prior.expected_length(sent, layout)
+            if bits < best_bits:
+                best, best_bits = prior, bits
+        return best
+
+    def _draft(self, count: int) -> Draft:
         chosen = self.rank < count
         positions, bits = self.positions[chosen], self.bits[chosen]
         gaps = Gaps.of(positions, self.grouping.bounds)
         scale = Scale.shortest(gaps, self.grouping)
         key_groups = self.cut.key_groups
         split = int(np.searchsorted(positions, self.grouping.bounds[key_groups]))
-        maps: tuple[LevelMap, ...] = (LevelMap.of(bits, self.cut.key),)
+        maps: tuple[LevelMap, ...]
         if self.cut.sparse is not None and 0 < split < count:
-            maps = (LevelMap.of(bits[:split], self.cut.key), LevelMap.of(bits[split:], self.cut.sparse))
+            maps = LevelMap.of(bits[:split], self.cut.key), LevelMap.of(bits[split:], self.cut.sparse)
+        else:
+            maps = (LevelMap.of(bits, self.cut.key),)
         return Draft(self.prior, self.grouping, key_groups, positions, gaps, scale, maps, self.prior_bits)
-
-
-def _fit(candidates: Candidates, prior: Prior, layout: Layout, plan: Plan) -> Draft | None:
-    """The draft under `prior` that fills the budget, None where not even one value fits it."""
-    if not len(candidates.indices):
-        return None
-    fitting = _Fitting.of(candidates, prior, layout, plan)
-    return fill_budget(fitting.draft, fitting.cut.count, len(candidates.indices), 8 * plan.budget_bytes)
-
-
-def _shortest_prior(draft: Draft, layout: Layout, plan: Plan) -> Prior:
-    """The prior under which the drafted positions and the prior itself are expected to take the fewest bits."""
-    blocks = np.searchsorted(layout.block_starts, draft.grouping.scatter(draft.positions), side="right") - 1
-    sent = np.bincount(blocks, minlength=layout.num_blocks)
-    best, best_bits = draft.prior, float(draft.prior_bits + draft.gaps.length(draft.parameters))
-    for prior in (Prior.whole(layout), Prior.tensors(sent, layout), Prior.blocks(sent, layout)):
-        bits = prior.length(layout, plan) + prior.expected_length(sent, layout)
-        if bits < best_bits:
-            best, best_bits = prior, bits
-    return best
-
-
-def _finish(draft: Draft, update: F32, layout: Layout, plan: Plan) -> Encoded:
-    indices = draft.grouping.scatter(draft.positions)
-    frame, values = draft.write(signs(update, indices), layout, plan)
-    return Encoded(frame, _in_order(indices, values, layout), draft.threshold)
 
 
 def _in_order(indices: I64, values: F32, layout: Layout) -> SparseUpdate:

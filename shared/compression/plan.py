@@ -35,9 +35,9 @@ LN_GOLDEN = 0.4812118250596035
 class Plan:
     """What coordinator and device agree on before an update is sieved.
 
-    `density_classes` is uint8 `[blocks]`: 0 predicts a dead block, class c from 1 to 8 a density proportional to 2 ** c.
+    `density_classes` is uint8 `[blocks]`: 0 predicts a dead block, 1 to 8 densities that double from class to class.
     Only the ratios count, as each frame carries its own scale; finer classes would not pay, as a Rice parameter covers
-    an octave. None is the prior `none`: the frame pays for its partition. Raises `DecodeError` on values out of range.
+    an octave. None is the prior `none`: the frame pays for its partition. Raises `DecodeError` if out of range.
     """
 
     budget_bytes: int

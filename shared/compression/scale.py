@@ -10,6 +10,7 @@ from shared.compression.rice import Gaps
 from shared.layout import I64
 
 SCALE_BITS = 5
+SCALE_LENGTH = SCALE_BITS + 1
 NUM_SCALES = 1 << SCALE_BITS
 CORRECTIONS = np.array([0, 1, -1])[:, np.newaxis, np.newaxis]
 
@@ -25,8 +26,8 @@ class Scale:
     def length(self) -> int:
         """Bits that `write` writes."""
         if self.corrections is None:
-            return SCALE_BITS + 1
-        return SCALE_BITS + 1 + len(self.corrections) + int(np.count_nonzero(self.corrections))
+            return SCALE_LENGTH
+        return SCALE_LENGTH + len(self.corrections) + int(np.count_nonzero(self.corrections))
 
     def parameters(self, grouping: Grouping) -> I64:
         """The Rice parameter of every group: int64 `[groups]`."""

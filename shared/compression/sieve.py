@@ -1,13 +1,13 @@
 """The sieve: the largest magnitudes of an update, and the number of them whose code fills a budget."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, Self, TypeVar
 
 import numpy as np
 
-from shared.compression.histogram import U32, magnitude_bits, magnitude_histogram
-from shared.compression.threshold import lowest_edge
+from shared.compression.histogram import U32, lowest_edge, magnitude_bits
 from shared.layout import F32, I64, Layout
 
 LEAST_BITS_PER_VALUE = 2
@@ -31,47 +31,72 @@ class Candidates:
     rank: I64
 
     @classmethod
-    def of(cls, update: F32, layout: Layout, budget_bytes: int) -> Self:
-        """All that a frame of `budget_bytes` could hold; raises `ValueError` on NaN, infinity or another size."""
-        bits = magnitude_bits(update, layout)
-        edge = lowest_edge(magnitude_histogram(bits), 8 * budget_bytes // LEAST_BITS_PER_VALUE)
-        indices = np.flatnonzero(bits >= edge)
+    def above(cls, bits: U32, edge: int) -> Self:
+        """All of the bit patterns uint32 `[n]` that are at least `edge`."""
+        indices = np.flatnonzero(bits >= np.uint32(edge))
         chosen = bits[indices]
         rank = np.empty(len(indices), np.int64)
         rank[np.argsort(~chosen, kind="stable")] = np.arange(len(indices))
         return cls(indices, chosen, rank)
 
 
-class Sized(Protocol):
-    """Anything whose length in bits is known."""
+class Draft(Protocol):
+    """A frame not yet written."""
 
     @property
     def length(self) -> int:
         """Bits."""
 
+    @property
+    def count(self) -> int:
+        """Values sent."""
 
-D = TypeVar("D", bound=Sized)
+
+D = TypeVar("D", bound=Draft)
+
+
+def sieve(update: F32, layout: Layout, budget_bytes: int, fill: Callable[[Candidates], D | None]) -> D | None:
+    """What `fill` makes of enough candidates, None if there are none or not even one fits `budget_bytes`.
+
+    First about twice as many candidates as a frame without a prior would hold, and only if all of these fit as many as
+    any frame could hold. Raises `ValueError` on NaN, infinity or another size than the layout's.
+    """
+    bits = magnitude_bits(update, layout)
+    for most in (2 * likely_count(layout.size, budget_bytes), 8 * budget_bytes // LEAST_BITS_PER_VALUE):
+        candidates = Candidates.above(bits, lowest_edge(bits, most))
+        draft = fill(candidates) if len(candidates.indices) else None
+        if draft is None or draft.count < len(candidates.indices):
+            break
+    return draft
+
+
+def likely_count(size: int, budget_bytes: int) -> int:
+    """About how many values of `size` a frame of `budget_bytes` sends when it knows nothing of where they are."""
+    mean_gap = 1 + size // budget_bytes
+    return 1 + 8 * budget_bytes // (mean_gap.bit_length() + 2)
 
 
 def fill_budget(draft: Callable[[int], D], guess: int, most: int, budget_bits: int) -> D | None:
     """The longest draft found within `budget_bits`, or None where not even one value fits.
 
-    `draft(count)` sends the `count` ≤ `most` largest values. Each step moves the count by the bits that are missing,
-    inside a shrinking bracket, so a good guess needs three or four drafts.
+    `draft(count)` sends the `count` ≤ `most` largest values. The count moves by the missing bits over the last slope,
+    inside a shrinking bracket, until less than a byte is missing: a good guess needs two or three drafts.
     """
     best: D | None = None
     low, high, count = 0, most + 1, min(max(guess, 1), most)
+    last_count, last_length = 0, HEAD_BITS
     drafts = 0
     while low + 1 < high and (best is None or drafts < MOST_DRAFTS):
         tried = draft(count)
         drafts += 1
         missing = budget_bits - tried.length
-        bits_per_value = max((tried.length - HEAD_BITS) // count, LEAST_BITS_PER_VALUE)
         if missing >= 0:
             best, low = tried, count
         else:
             high = count
-        if 0 <= missing < bits_per_value:
+        if 0 <= missing < 8:
             break
-        count = min(max(count + missing // bits_per_value, low + 1), high - 1)
+        bits_per_value = max((tried.length - last_length) / (count - last_count), LEAST_BITS_PER_VALUE)
+        last_count, last_length = count, tried.length
+        count = min(max(count + math.floor(missing / bits_per_value), low + 1), high - 1)
     return best

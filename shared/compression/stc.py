@@ -6,6 +6,7 @@ partition codec, so that the two differ in what they know and not in how they co
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from shared.compression.histogram import U32, magnitudes, signs
 from shared.compression.magnitudes import BASE_BITS, mean_bits, read_base, signed_values, write_base
 from shared.compression.plan import Plan
 from shared.compression.rice import Gaps, covering_parameter, decode_gaps
-from shared.compression.sieve import Candidates, fill_budget
+from shared.compression.sieve import Candidates, fill_budget, likely_count, sieve
 from shared.errors import DecodeError
 from shared.layout import F32, I64, Layout
 
@@ -33,19 +34,17 @@ class StcCodec:
 
     def encode(self, update: F32, layout: Layout, plan: Plan) -> Encoded:
         """At most `plan.budget_bytes`; of the plan nothing else is used. Raises `ValueError` on NaN or infinity."""
-        candidates = Candidates.of(update, layout, plan.budget_bytes)
         bounds = np.array([0, layout.size])
 
-        def draft(count: int) -> _Draft:
-            chosen = candidates.rank < count
-            gaps = Gaps.of(candidates.indices[chosen], bounds)
-            parameter = int(gaps.lengths(covering_parameter(layout.size)).argmin())
-            return _Draft(candidates.indices[chosen], candidates.bits[chosen], gaps, np.array([parameter]))
+        def fill(candidates: Candidates) -> _Draft | None:
+            guess = likely_count(layout.size, plan.budget_bytes)
+            drafting = partial(_Draft.of, candidates, bounds)
+            return fill_budget(drafting, guess, len(candidates.indices), 8 * plan.budget_bytes)
 
-        budget_bits = 8 * plan.budget_bytes
-        guess = budget_bits // (covering_parameter(1 + 8 * layout.size // budget_bits) + 2)
-        best = fill_budget(draft, guess, len(candidates.indices), budget_bits)
-        return Encoded(EMPTY_FRAME, SparseUpdate.nothing(layout.size)) if best is None else best.finish(update, layout)
+        draft = sieve(update, layout, plan.budget_bytes, fill)
+        return (
+            Encoded(EMPTY_FRAME, SparseUpdate.nothing(layout.size)) if draft is None else draft.finish(update, layout)
+        )
 
     def decode(self, frame: bytes, layout: Layout, plan: Plan) -> SparseUpdate:
         """What `encode` delivered; raises `DecodeError` on anything else. The plan is not used."""
@@ -68,6 +67,17 @@ class _Draft:
     bits: U32
     gaps: Gaps
     parameter: I64
+
+    @classmethod
+    def of(cls, candidates: Candidates, bounds: I64, count: int) -> "_Draft":
+        chosen = candidates.rank < count
+        gaps = Gaps.of(candidates.indices[chosen], bounds)
+        parameter = int(gaps.lengths(covering_parameter(int(bounds[-1]))).argmin())
+        return cls(candidates.indices[chosen], candidates.bits[chosen], gaps, np.array([parameter]))
+
+    @property
+    def count(self) -> int:
+        return len(self.indices)
 
     @property
     def length(self) -> int:

@@ -56,13 +56,6 @@ class Cut:
     sparse: tuple[int, ...] | None
 
 
-def lowest_edge(histogram: I64, most: int) -> int:
-    """The highest bin edge, as a bit pattern, above which lie at least `most` magnitudes, or all of bin 1 and above."""
-    above = np.cumsum(histogram[:0:-1])[::-1]
-    reaching = np.flatnonzero(above >= most)
-    return (int(reaching[-1]) + 1 if len(reaching) else 1) << BIN_SHIFT
-
-
 def choose_cut(binned: Binned, extents: F64, live_groups: int, budget_bits: float) -> Cut:
     """The cut that delivers most within `budget_bits`, for groups of `extents` float64 `[groups]` values.
 

@@ -118,6 +118,15 @@ def test_update_for_an_ended_run_is_stale_until_it_is_resumed(journal: Journal) 
     assert journal.accept("run-1", 1, "anna", b"update", FACTS).verdict is Verdict.DONE
 
 
+def test_update_is_held_for_its_device_after_its_round_closed(journal: Journal) -> None:
+    journal.accept("run-1", 1, "anna", b"update", FACTS)
+    close_round(journal, 1)
+    digest = journal.updates("run-1")[0].digest
+    assert journal.holds("run-1", "anna", digest)
+    assert not journal.holds("run-1", "bert", digest)
+    assert not journal.holds("run-1", "anna", "00" * 32)
+
+
 def test_contents_come_in_order_of_device_name(journal: Journal) -> None:
     for device in ("b", "a-9", "c", "a-10"):
         journal.accept("run-1", 1, device, device.encode(), FACTS)

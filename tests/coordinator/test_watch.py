@@ -141,6 +141,14 @@ def test_model_fits_its_example() -> None:
     assert WATCH.loss(model(x), y).ndim == 0
 
 
+def test_fresh_model_keeps_the_scale_of_its_input() -> None:
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        x = WatchNet().near(torch.randn(64, 6, 100))
+        assert x.std() == pytest.approx(2**0.5, rel=0.2)
+        assert WatchNet()(torch.zeros(1, 6, 100)).tolist() == [[0.0] * 7]
+
+
 def test_exported_folder_holds_one_archive_a_series(tmp_path: Path) -> None:
     series = [np.full((5, 6), i, np.float32) for i in range(2)]
     export_folder(ClientData("wearer-01", series, [3, 6]), tmp_path / "new" / "folder")

@@ -56,6 +56,7 @@ ME = "board-1"
 CHUNK_BYTES = 1024
 MODEL = bytes(range(256)) * 20
 DELTA, PLAN = b"delta", b"plan"
+WORK = LocalWork(steps=3, batch_size=8, learning_rate=0.1, momentum=0.9, codec="partition", seed=1)
 BASE = hashlib.sha256(b"the model before").hexdigest()
 
 
@@ -131,23 +132,25 @@ class Coordinator:
         self.transport.connect(None)
         self.transport.subscribe(TOPICS.all_uplinks())
 
-    def open(
-        self, server_round: int = 1, *, archive: bytes | None = None, model: bytes = MODEL, codec: str = "partition"
-    ) -> None:
+    def open(self, server_round: int = 1, *, archive: bytes | None = None) -> None:
+        """Publish a round that leads from `BASE` to `MODEL`; its bundle and model come when they are wanted."""
         archive = bundle() if archive is None else archive
         manifest = RoundManifest(
             run="a",
             server_round=server_round,
             bundle=ref(archive),
-            model=ref(model),
+            model=ref(MODEL),
             base=BASE,
             delta=ref(DELTA, 0),
             plan=ref(PLAN, len(DELTA)),
-            work=LocalWork(steps=3, batch_size=8, learning_rate=0.1, momentum=0.9, codec=codec, seed=1),
+            work=WORK,
         )
-        self.blobs = {ref(content).digest: content for content in (archive, model)}
+        self.publish(manifest, DELTA + PLAN, (archive, MODEL))
+
+    def publish(self, manifest: RoundManifest, attachment: bytes, blobs: tuple[bytes, ...]) -> None:
+        self.blobs = {ref(content).digest: content for content in blobs}
         text = dump(manifest)
-        self._say(TOPICS.round_manifest("a"), write_varint(len(text)) + text + DELTA + PLAN, retain=True)
+        self._say(TOPICS.round_manifest(manifest.run), write_varint(len(text)) + text + attachment, retain=True)
 
     def command(self, command: Message) -> None:
         self._say(TOPICS.command(ME), dump(command))
@@ -428,14 +431,16 @@ def test_agent_and_trainer_process_carry_a_round_from_model_to_update(lab: "Lab"
     trainer = ProcessTrainer(state, lab.data, transport.wake)
     agent = Agent(settings, Outbox(state), transport, trainer)
     agent.start()
-    coordinator.open(archive=lab.task.archive, model=model, codec="dense")
-    for content in (lab.task.archive, model):
-        coordinator.publish_blob(ref(content).digest)
+    archive, work = lab.task.archive, WORK.model_copy(update={"codec": "dense"})
+    manifest = RoundManifest(run="a", server_round=1, bundle=ref(archive), model=ref(model), work=work)
+    coordinator.publish(manifest, b"", (archive, model))
+    for digest in coordinator.blobs:
+        coordinator.publish_blob(digest)
     until(lambda: bool(coordinator.reports(Birth)), agent, coordinator)
     coordinator.command(TRAIN)
-    until(lambda: bool(Outbox(state).recover().settled_rounds), agent, coordinator)
+    until(lambda: bool(coordinator.updates or coordinator.reports(Trouble)), agent, coordinator)
     agent.leave()
-    assert [message for message in coordinator.said if isinstance(message, Trouble)] == []
+    assert coordinator.reports(Trouble) == []
     [content] = coordinator.updates
     assert len(content) > len(model)
     assert trainer.peak_rss_bytes() > 1 << 20

@@ -1,7 +1,9 @@
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from edge_client.data import FolderSource, MemorySource, Recordings
@@ -44,7 +46,7 @@ def test_empty_folder_says_what_to_put_there(tmp_path: Path) -> None:
     ],
 )
 def test_unfit_arrays_are_refused_with_file_and_remedy(
-    tmp_path: Path, arrays: dict[str, np.ndarray], fault: str
+    tmp_path: Path, arrays: dict[str, npt.ArrayLike], fault: str
 ) -> None:
     np.savez(tmp_path / "bad.npz", allow_pickle=True, **arrays)
     with pytest.raises(DataError, match=rf"bad\.npz: .*{fault}.*: write it as numpy\.savez"):
@@ -63,9 +65,9 @@ def test_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypat
     np.savez(path, x=X, y=np.int64(1))
     load = np.load
 
-    def load_while_written(*arguments: object, **options: object) -> object:
+    def load_while_written(file: BinaryIO, allow_pickle: bool) -> object:
         os.utime(path, ns=(1, 1))
-        return load(*arguments, **options)  # type: ignore[call-overload]  # passed on as it came
+        return load(file, allow_pickle=allow_pickle)
 
     monkeypatch.setattr(np, "load", load_while_written)
     with pytest.raises(DataError, match=r"live\.npz: changed while it was read"):

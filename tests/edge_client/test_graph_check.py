@@ -83,7 +83,10 @@ def test_constant_in_another_file_is_refused(where: str) -> None:
 
 
 def test_sparse_constant_is_refused() -> None:
-    values, indices = numpy_helper.from_array(np.ones(1, np.float32), "w"), numpy_helper.from_array(np.zeros(1, np.int64))
+    values, indices = (
+        numpy_helper.from_array(np.ones(1, np.float32), "w"),
+        numpy_helper.from_array(np.zeros(1, np.int64)),
+    )
     sparse = model(RELU)
     sparse.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [4]))
     with pytest.raises(BundleError, match="sparse"):

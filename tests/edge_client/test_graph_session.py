@@ -1,9 +1,9 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnxruntime
 import pytest
 
-from edge_client import graph_session
 from edge_client.graph_session import GraphSession, check_version
 from shared.errors import BundleError, TrainerError
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def test_version_is_checked_before_a_graph_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graph_session.onnxruntime, "__version__", "1.17.3")
+    monkeypatch.setattr(onnxruntime, "__version__", "1.17.3")
     with pytest.raises(TrainerError, match=r"onnxruntime 1\.17\.3 is too old: install 1\.19"):
         GraphSession("training", b"\xff")
 

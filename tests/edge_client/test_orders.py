@@ -21,7 +21,15 @@ from shared.messages import LocalWork, parse
 
 WORK = LocalWork(steps=10, batch_size=32, learning_rate=0.1, momentum=0.9, codec="partition", seed=1)
 TRAIN = TrainOrder(
-    device="dev", run="r", server_round=3, bundle="b.gsb", base="0" * 64, delta="d", target="a" * 64, work=WORK, seconds=9.0
+    device="dev",
+    run="r",
+    server_round=3,
+    bundle="b.gsb",
+    base="0" * 64,
+    delta="d",
+    target="a" * 64,
+    work=WORK,
+    seconds=9.0,
 )
 EVALUATE = EvaluateOrder(run="r", server_round=3, bundle="b.gsb", model="m", target="a" * 64, seconds=9.0)
 

@@ -96,7 +96,13 @@ def flip(content: bytes, position: int) -> bytes:
 
 @pytest.mark.parametrize(
     "damage",
-    [lambda c: c[:-1], lambda c: c[:40], lambda c: b"", lambda c: c + b"x", *(lambda c, p=p: flip(c, p) for p in (0, 64, 70, -2))],
+    [
+        lambda c: c[:-1],
+        lambda c: c[:40],
+        lambda c: b"",
+        lambda c: c + b"x",
+        *(lambda c, p=p: flip(c, p) for p in (0, 64, 70, -2)),
+    ],
 )
 def test_damaged_update_is_set_aside_with_a_warning(
     store: PendingStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[bytes], bytes]
@@ -124,7 +130,7 @@ def test_damaged_verdict_means_to_offer_the_update_again(store: PendingStore, tm
 def test_any_update_comes_back(store: PendingStore, object: bytes, plan: bytes, residual: bytes) -> None:
     update = PendingUpdate("r", 1, "0" * 64, 5, object, plan)
     store.commit(update, residual)
-    assert (store.read(), store.read_residual()) == (update, residual)
+    assert (store.read(), bytes(store.read_residual())) == (update, residual)
 
 
 def test_format_is_the_agreed_one(store: PendingStore, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from shared.bundle import (
     file_entries,
     open_bundle,
     pack_bundle,
+    read_kept_bundle,
     sign_bundle,
 )
 from shared.errors import BundleError, SignatureError
@@ -67,6 +68,13 @@ def test_golden_bundle_opens() -> None:
     bundle = open_bundle(GOLDEN, TRUSTED, LARGEST_BYTES, None)
     assert bundle.manifest == SIGNED
     assert bundle.files == FILES
+
+
+def test_kept_bundle_is_read_without_keys_but_never_damaged() -> None:
+    assert read_kept_bundle(GOLDEN) == open_bundle(GOLDEN, TRUSTED, LARGEST_BYTES, None)
+    for damaged in (GOLDEN[:-1], GOLDEN[:9], GOLDEN + b"x", b""):
+        with pytest.raises(BundleError, match=r"fetch it again|does not unpack"):
+            read_kept_bundle(damaged)
 
 
 def test_same_content_gives_the_same_archive() -> None:

@@ -121,7 +121,7 @@ class LossyLink(RuleBasedStateMachine):
     The receiver's application rules on an object some time after it arrived, and keeps a journal across restarts.
     """
 
-    @initialize(size=st.integers(0, 400), payload_bytes=st.integers(25, 80))
+    @initialize(size=st.integers(0, 300), payload_bytes=st.integers(30, 60))
     def begin(self, size: int, payload_bytes: int) -> None:
         self.directory = tempfile.TemporaryDirectory()
         self.content = bytes(index * index % 251 for index in range(size))
@@ -132,9 +132,9 @@ class LossyLink(RuleBasedStateMachine):
         self.down: list[bytes] = []
         self.waiting: list[Completed] = []
         self.journal: list[bytes] = []
-        self.chunks_sent = self.disturbances = self.receiver_lives = self.completions = self.postponements = 0
-        self.restart_receiver()
-        self.restart_sender()
+        self.chunks_sent = self.disturbances = self.receiver_lives = 0
+        self.start_receiver()
+        self.start_sender()
 
     @precondition(lambda self: self.up)
     @rule(place=st.integers(0, 30), again=st.booleans())
@@ -150,7 +150,7 @@ class LossyLink(RuleBasedStateMachine):
         self.disturbances += again or place > 0
         self.answer(self.down[place] if again else self.down.pop(place))
 
-    @rule(frames=st.integers(1, 20))
+    @rule(frames=st.integers(1, 12))
     def deliver_in_order(self, frames: int) -> None:
         for _ in range(frames):
             if self.up:
@@ -170,14 +170,6 @@ class LossyLink(RuleBasedStateMachine):
         self.disturbances += 1
         self.down.pop(place % len(self.down))
 
-    @precondition(lambda self: self.up)
-    @rule(bit=st.integers(0, 1000))
-    def damaged_frame_is_refused(self, bit: int) -> None:
-        damaged = bytearray(self.up[0])
-        damaged[bit // 8 % len(damaged)] ^= 1 << bit % 8
-        with pytest.raises(FrameError):
-            unpack_frame(bytes(damaged))
-
     @rule(seconds=st.sampled_from([0.1, 1.0, 4.0, 100.0]))
     def let_time_pass(self, seconds: float) -> None:
         self.disturbances += 1
@@ -185,15 +177,24 @@ class LossyLink(RuleBasedStateMachine):
         self.send(self.sender.on_tick(self.now))
         self.down += [reply.payload for reply in self.receiver.on_tick(self.now)]
 
-    @rule()
-    def restart_sender(self) -> None:
+    @rule(which=st.sampled_from(["sender", "receiver", "receiver without its spool"]))
+    def restart(self, which: str) -> None:
+        if which == "sender":
+            self.start_sender()
+            return
+        if which == "receiver without its spool":
+            for path in Path(self.directory.name).iterdir():
+                path.unlink()
+        self.start_receiver()
+
+    def start_sender(self) -> None:
         self.disturbances += 1
         self.sender = Sender(self.content, self.payload_bytes, lambda: 0.5)
         self.send(self.sender.start(self.now))
 
-    @rule()
-    def restart_receiver(self) -> None:
+    def start_receiver(self) -> None:
         self.receiver_lives += 1
+        self.completions_allowed = 1
         self.waiting.clear()
         self.receiver = Receiver(1000, 5000, FileSpool(Path(self.directory.name)))
 
@@ -201,7 +202,7 @@ class LossyLink(RuleBasedStateMachine):
     @rule(postpone=st.booleans())
     def conclude(self, postpone: bool) -> None:
         completed = self.waiting.pop()
-        self.postponements += postpone
+        self.completions_allowed += postpone
         if not postpone and completed.content not in self.journal:
             self.journal.append(completed.content)
         ruling = Ruling(Verdict.RETRY_AFTER if postpone else Verdict.DONE)
@@ -218,7 +219,6 @@ class LossyLink(RuleBasedStateMachine):
     def check_waste(self) -> None:
         """A disturbance costs one window of chunks at most, a restart of the receiver one object."""
         assert self.chunks_sent <= self.num_chunks * self.receiver_lives + CREDIT_CHUNKS * self.disturbances
-        assert self.completions <= self.receiver_lives + self.postponements
 
     def settle(self) -> None:
         """Everything under way is lost; from then on the link works, and silence alone must heal the transfer."""
@@ -247,7 +247,8 @@ class LossyLink(RuleBasedStateMachine):
         for outcome in self.receiver.on_frame(PEER, unpack_frame(payload), self.now):
             if isinstance(outcome, Completed):
                 assert outcome.content == self.content
-                self.completions += 1
+                self.completions_allowed -= 1
+                assert self.completions_allowed >= 0
                 self.waiting.append(outcome)
             else:
                 self.down.append(outcome.payload)

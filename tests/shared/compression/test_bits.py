@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.compression.bits import BitReader, BitWriter
 from shared.errors import DecodeError
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.integers(0, 40).flatmap(lambda width: st.tuples(st.integers(0, (1 << width) - 1), st.just(width)))))
 def test_integers_of_any_width_come_back(fields: list[tuple[int, int]]) -> None:
     writer = BitWriter()

@@ -10,7 +10,9 @@ from shared.compression.registry import codec_by_name, decode_frame
 from shared.layout import F32, Layout
 
 GOLDEN = Path(__file__).parents[2] / "golden"
-LAYOUT = Layout.of([("conv.weight", (16, 6, 5), "weight"), ("conv.bias", (16,), "bias"), ("out.weight", (7, 80), "weight")])
+LAYOUT = Layout.of(
+    [("conv.weight", (16, 6, 5), "weight"), ("conv.bias", (16,), "bias"), ("out.weight", (7, 80), "weight")]
+)
 CASES = {
     "compression_partition_public.bin": ("partition", Plan(60, np.arange(LAYOUT.num_blocks, dtype=np.uint8) % 9)),
     "compression_partition_none.bin": ("partition", Plan(60)),

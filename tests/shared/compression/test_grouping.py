@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.compression.grouping import Grouping
@@ -8,6 +8,7 @@ from shared.layout import Layout
 LAYOUT = Layout.of([("a.weight", (8, 64), "weight"), ("a.bias", (8,), "bias"), ("b.weight", (3, 130), "weight")])
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.integers(0, 8), min_size=LAYOUT.num_blocks, max_size=LAYOUT.num_blocks))
 def test_gathering_is_undone_by_scattering_and_puts_dense_classes_first(classes: list[int]) -> None:
     grouping = Grouping.of(np.array(classes, np.uint8), LAYOUT)

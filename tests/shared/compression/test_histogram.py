@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.compression.histogram import BIN_SHIFT, NUM_BINS, magnitude_bits, magnitude_histogram
@@ -13,6 +13,7 @@ def layout_of(size: int) -> Layout:
     return Layout.of([("vector", (size,), "bias")])
 
 
+@settings(deadline=None, max_examples=60)
 @given(floats, floats)
 def test_bins_rise_with_the_magnitude(one: float, other: float) -> None:
     bits = magnitude_bits(np.array([one, other], np.float32), layout_of(2)).astype(np.int64)

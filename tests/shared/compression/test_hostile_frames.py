@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.compression.plan import Plan
@@ -37,6 +37,7 @@ def decode_or_refuse(frame: bytes, plan: Plan) -> None:
     assert np.isfinite(update.values).all()
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.sampled_from(NAMES), st.integers(0, 50), st.data())
 def test_truncated_frames_are_refused(name: str, seed: int, data: st.DataObject) -> None:
     frame = frame_of(name, seed)
@@ -45,12 +46,14 @@ def test_truncated_frames_are_refused(name: str, seed: int, data: st.DataObject)
         decode_frame(frame[:cut], LAYOUT, plan_of(seed))
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.sampled_from(NAMES), st.integers(0, 50), st.binary(min_size=1, max_size=40))
 def test_frames_with_something_behind_them_are_refused(name: str, seed: int, more: bytes) -> None:
     with pytest.raises(DecodeError):
         decode_frame(frame_of(name, seed) + more, LAYOUT, plan_of(seed))
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.sampled_from(NAMES), st.integers(0, 50), st.data())
 def test_flipped_bits_are_refused_or_stay_within_bounds(name: str, seed: int, data: st.DataObject) -> None:
     frame = bytearray(frame_of(name, seed))
@@ -59,11 +62,13 @@ def test_flipped_bits_are_refused_or_stay_within_bounds(name: str, seed: int, da
     decode_or_refuse(bytes(frame), plan_of(seed))
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.integers(0, 3), st.binary(max_size=200), st.integers(0, 1))
 def test_any_bytes_are_refused_or_stay_within_bounds(wire_id: int, body: bytes, seed: int) -> None:
     decode_or_refuse(bytes([wire_id]) + body, plan_of(seed))
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.binary(min_size=10, max_size=200))
 def test_any_bytes_that_name_the_plan_are_refused_or_stay_within_bounds(body: bytes) -> None:
     plan = plan_of(1)

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.compression.bits import BitReader, BitWriter
@@ -30,6 +30,7 @@ def best_by_trial(values: list[float], levels: int) -> float:
     return best
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.floats(0.01, 100.0), min_size=1, max_size=9), st.integers(1, 4))
 def test_levels_are_as_good_as_the_best_of_all_divisions(numbers: list[float], levels: int) -> None:
     values = sorted(numbers)
@@ -42,6 +43,7 @@ def test_levels_are_as_good_as_the_best_of_all_divisions(numbers: list[float], l
     assert len(begins) < levels
 
 
+@settings(deadline=None, max_examples=60)
 @given(patterns)
 def test_a_first_magnitude_comes_back_within_half_a_percent(pattern: int) -> None:
     writer = BitWriter()
@@ -52,6 +54,7 @@ def test_a_first_magnitude_comes_back_within_half_a_percent(pattern: int) -> Non
     assert got == pytest.approx(wanted, rel=0.005)
 
 
+@settings(deadline=None, max_examples=60)
 @given(patterns, patterns, st.sampled_from([0, -128]))
 def test_a_further_magnitude_comes_back_as_its_writer_saw_it(pattern: int, origin: int, least: int) -> None:
     writer = BitWriter()
@@ -75,6 +78,7 @@ def test_a_step_beyond_the_largest_float_is_refused() -> None:
         read_step(BitReader(b"\xff"), INFINITY_BITS - 1, 0)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.permutations([1.0, 1e-7, 3.3e7, 0.1, 2.5e-3, 7.7]))
 def test_the_mean_does_not_depend_on_the_order_of_addition(values: list[float]) -> None:
     bits = np.array(values, np.float32).view(np.uint32)

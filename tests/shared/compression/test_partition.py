@@ -3,7 +3,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -51,6 +51,7 @@ def check_round_trip(update: F32, layout: Layout, plan: Plan) -> None:
     np.testing.assert_array_equal(np.signbit(decoded.values), np.signbit(flat[decoded.indices]))
 
 
+@settings(deadline=None, max_examples=40)
 @given(updates, plans)
 def test_any_update_under_any_plan_comes_back(update: F32, plan: Plan) -> None:
     check_round_trip(update, LAYOUT, plan)
@@ -72,6 +73,7 @@ def test_a_single_value_comes_back(value: float, budget_bytes: int) -> None:
     check_round_trip(np.array([value], np.float32), layout, Plan(budget_bytes, np.ones(1, np.uint8)))
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.integers(0, 1 << 32), st.integers(20, 2_900))
 def test_the_budget_is_filled_but_never_passed(seed: int, budget_bytes: int) -> None:
     random = np.random.default_rng(seed)

@@ -2,7 +2,7 @@ import hashlib
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.compression.plan import DENSEST_CLASS, MOST_BUDGET_BYTES, SMALLEST_DENSITY, Plan, plan_from_densities
@@ -15,6 +15,7 @@ BLOCKS = LAYOUT.num_blocks
 classes = st.lists(st.integers(0, DENSEST_CLASS), min_size=BLOCKS, max_size=BLOCKS)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.integers(1, MOST_BUDGET_BYTES), st.none() | classes)
 def test_a_plan_comes_back(budget_bytes: int, levels: list[int] | None) -> None:
     plan = Plan(budget_bytes, None if levels is None else np.array(levels, np.uint8))
@@ -23,12 +24,14 @@ def test_a_plan_comes_back(budget_bytes: int, levels: list[int] | None) -> None:
     assert again.digest == plan.digest == hashlib.sha256(plan.to_bytes()).digest()[:4]
 
 
-@given(st.integers(0, 1 << 32), classes)
-def test_120_blocks_take_at_most_60_bytes_whatever_their_classes(seed: int, _: list[int]) -> None:
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 1 << 32))
+def test_120_blocks_take_at_most_60_bytes_whatever_their_classes(seed: int) -> None:
     levels = np.random.default_rng(seed).integers(0, DENSEST_CLASS + 1, 120, np.uint8)
     assert len(Plan(300, levels).to_bytes()) <= 60
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.binary(max_size=80))
 def test_any_bytes_are_a_plan_in_its_canonical_form_or_refused(data: bytes) -> None:
     try:
@@ -38,6 +41,7 @@ def test_any_bytes_are_a_plan_in_its_canonical_form_or_refused(data: bytes) -> N
     assert plan.to_bytes() == data
 
 
+@settings(deadline=None, max_examples=60)
 @given(classes, st.data())
 def test_a_truncated_or_longer_plan_is_refused(levels: list[int], data: st.DataObject) -> None:
     whole = Plan(300, np.array(levels, np.uint8)).to_bytes()
@@ -73,6 +77,7 @@ def test_without_a_positive_density_all_blocks_are_dead(densities: list[float]) 
     np.testing.assert_array_equal(plan_from_densities(np.array(densities)), [0, 0])
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.floats(0.0, 1.0), min_size=1))
 def test_a_denser_block_never_has_a_lower_class(densities: list[float]) -> None:
     ordered = np.sort(np.array(densities))

@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -13,6 +13,7 @@ moderate = st.floats(-1e9, 1e9, width=32)
 vectors = hnp.arrays(np.float32, LAYOUT.size, elements=moderate)
 
 
+@settings(deadline=None, max_examples=40)
 @given(vectors, vectors, st.sampled_from(["partition", "stc", "dense"]))
 def test_what_was_not_delivered_is_left_exactly(update: F32, residual: F32, name: str) -> None:
     feedback = ResidualFeedback(residual)

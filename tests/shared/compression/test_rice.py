@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.compression.bits import BitReader, BitWriter
@@ -32,6 +32,7 @@ def coded(positions: I64, bounds: I64, parameters: I64) -> bytes:
     return writer.to_bytes()
 
 
+@settings(deadline=None, max_examples=60)
 @given(grouped_positions())
 def test_positions_come_back_and_take_the_announced_length(case: tuple[I64, I64, I64]) -> None:
     positions, bounds, parameters = case
@@ -44,6 +45,7 @@ def test_positions_come_back_and_take_the_announced_length(case: tuple[I64, I64,
     reader.finish()
 
 
+@settings(deadline=None, max_examples=60)
 @given(grouped_positions(), st.integers(0, 1_000))
 def test_truncated_positions_are_refused_or_fewer(case: tuple[I64, I64, I64], cut: int) -> None:
     positions, bounds, parameters = case
@@ -53,6 +55,7 @@ def test_truncated_positions_are_refused_or_fewer(case: tuple[I64, I64, I64], cu
             decode_gaps(BitReader(data[:cut]), bounds, parameters)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.binary(max_size=64), st.integers(0, 31))
 def test_any_bits_decode_to_rising_positions_within_bounds_or_are_refused(data: bytes, parameter: int) -> None:
     bounds = np.array([0, 100, 300])
@@ -64,6 +67,7 @@ def test_any_bits_decode_to_rising_positions_within_bounds_or_are_refused(data: 
     assert not len(positions) or (positions[0] >= 0 and positions[-1] < 300)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.integers(0, 1 << 40))
 def test_one_zero_bit_of_the_covering_parameter_skips_everything(extent: int) -> None:
     parameter = covering_parameter(extent)
@@ -89,6 +93,7 @@ def test_scattered_positions_take_less_than_two_percent_above_their_entropy() ->
     assert Gaps.of(positions, np.array([0, 1_000_000])).lengths(20).min() < 1.02 * entropy
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.integers(0, 300), min_size=1))
 def test_values_come_back(numbers: list[int]) -> None:
     values = np.array(numbers)

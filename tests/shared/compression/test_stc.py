@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -14,6 +14,7 @@ LAYOUT = Layout.of([("weight", (7, 80), "weight"), ("bias", (7,), "bias")])
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
+@settings(deadline=None, max_examples=60)
 @given(hnp.arrays(np.float32, LAYOUT.size, elements=finite, fill=finite), st.integers(1, 4_000))
 def test_any_update_comes_back_within_its_budget(update: F32, budget_bytes: int) -> None:
     plan = Plan(budget_bytes)

@@ -2,8 +2,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from shared.compression.histogram import magnitude_bits, magnitude_histogram
-from shared.compression.threshold import Binned, choose_cut, lowest_edge
+from shared.compression.histogram import lowest_edge, magnitude_bits
+from shared.compression.threshold import Binned, choose_cut
 from shared.layout import F32, Layout
 
 F64 = npt.NDArray[np.float64]
@@ -72,8 +72,8 @@ def test_sums_of_bins_do_not_depend_on_the_order_of_values() -> None:
 @pytest.mark.parametrize("most", [1, 100, SIZE])
 def test_the_lowest_edge_leaves_enough_above_it(most: int) -> None:
     bits = magnitude_bits(gradient(), LAYOUT)
-    edge = lowest_edge(magnitude_histogram(bits), most)
-    assert np.count_nonzero(bits >= edge) >= min(most, np.count_nonzero(bits >= 1 << 19))
+    edge = lowest_edge(bits, most)
+    assert np.count_nonzero(bits >= edge) >= min(most, int(np.count_nonzero(bits >= 1 << 19)))
     assert np.count_nonzero(bits >= edge + (1 << 19)) < most
 
 
@@ -84,3 +84,13 @@ def test_regions_of_different_tails_get_levels_of_their_own() -> None:
     cut = choose_cut(binned, np.array([2_000.0, SIZE - 2_000.0]), 2, 60_000.0)
     assert cut.key_groups == 1
     assert cut.key == cut.sparse == ()
+
+
+@pytest.mark.parametrize("offset", [0, 1, 2])
+def test_a_regular_pattern_that_misleads_the_sample_does_not_mislead_the_edge(offset: int) -> None:
+    layout = Layout.of([("vector", (200_000,), "norm")])
+    update = np.full(layout.size, 1e-3, np.float32)
+    update[offset::4] = 1.0
+    bits = magnitude_bits(update, layout)
+    for most in (10, 40_000, 60_000):
+        assert np.count_nonzero(bits >= lowest_edge(bits, most)) >= most

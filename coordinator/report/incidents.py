@@ -1,0 +1,84 @@
+"""What was refused and why, and what happened on the way."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from coordinator.records import EventRecord, RefusalRecord
+from coordinator.report.history import History
+from coordinator.report.markup import Html, join, table, tag
+from coordinator.report.quantity import bytes_text, count_text, seconds_text
+
+MOST_REASONS = 40
+MOST_REFUSALS = 60
+MOST_EVENTS = 60
+LONGEST_TEXT = 300
+
+
+def refusals_section(history: History) -> Html:
+    """The refused uploads; of many, a table of reasons first."""
+    refusals = history.refusals
+    if not refusals:
+        return tag("section", tag("h2", "Refused"), tag("p", "Nothing was refused.", class_="empty"))
+    parts = [_summed(refusals)] if len(refusals) > MOST_REFUSALS else []
+    return tag("section", tag("h2", "Refused"), *parts, _newest(refusals))
+
+
+def events_section(history: History) -> Html:
+    """The run's history, newest events last."""
+    events = history.events
+    if not events:
+        return tag("section", tag("h2", "Events"), tag("p", "Nothing was noted.", class_="empty"))
+    rows = [_event(event, history.run.created_seconds) for event in events[-MOST_EVENTS:]]
+    return tag(
+        "section", tag("h2", "Events"), _last(MOST_EVENTS, len(events)), table(("after", "what", "text"), rows, "words")
+    )
+
+
+def _summed(refusals: Sequence[RefusalRecord]) -> Html:
+    times: Counter[tuple[str, str]] = Counter()
+    devices: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for refusal in refusals:
+        kind = (_verdict(refusal), _short(refusal.reason))
+        times[kind] += refusal.times
+        devices[kind].add(refusal.device)
+    rows = [
+        (verdict, reason, count_text(count), count_text(len(devices[verdict, reason])))
+        for (verdict, reason), count in times.most_common(MOST_REASONS)
+    ]
+    return table(("verdict", "reason", "times", "devices"), rows, "words")
+
+
+def _newest(refusals: Sequence[RefusalRecord]) -> Html:
+    rows = [
+        (
+            str(refusal.server_round),
+            refusal.device,
+            _verdict(refusal),
+            _short(refusal.reason),
+            bytes_text(refusal.size_bytes),
+            count_text(refusal.times),
+        )
+        for refusal in refusals[-MOST_REFUSALS:]
+    ]
+    return join(
+        [
+            _last(MOST_REFUSALS, len(refusals)),
+            table(("round", "device", "verdict", "reason", "size", "times"), rows, "words"),
+        ]
+    )
+
+
+def _last(shown: int, count: int) -> Html:
+    return tag("p", f"The last {shown} of {count_text(count)}.", class_="note") if count > shown else Html("")
+
+
+def _event(event: EventRecord, began_seconds: float) -> tuple[str, str, str]:
+    return seconds_text(max(event.noted_seconds - began_seconds, 0.0)), event.kind, _short(event.text)
+
+
+def _verdict(refusal: RefusalRecord) -> str:
+    return refusal.verdict.name.lower().replace("_", " ")
+
+
+def _short(words: str) -> str:
+    return words if len(words) <= LONGEST_TEXT else words[:LONGEST_TEXT] + "…"

@@ -1,0 +1,180 @@
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from edge_client.data import FolderSource
+from edge_client.inline_trainer import InlineTrainer
+from edge_client.model_file import digest_of
+from edge_client.orders import Answer, Failed, NeedModel, Order, Scored, Trained
+from edge_client.pending import PendingStore
+from shared.compression.plan import Plan
+from shared.compression.registry import codec_by_name
+from shared.update import UpdateObject
+
+if TYPE_CHECKING:
+    from tests.edge_client.conftest import Lab
+
+
+@pytest.fixture
+def trainer(lab: "Lab") -> InlineTrainer:
+    return InlineTrainer(lab.state, FolderSource(lab.data), lambda: 0.0)
+
+
+def carry_out(trainer: InlineTrainer, order: Order) -> Answer:
+    trainer.submit(order)
+    (answer,) = trainer.poll()
+    assert (answer.run, answer.server_round) == (order.run, order.server_round)
+    return answer
+
+
+def failure(trainer: InlineTrainer, order: Order) -> Failed:
+    answer = carry_out(trainer, order)
+    assert isinstance(answer, Failed)
+    return answer
+
+
+def test_training_commits_what_it_answers(lab: "Lab", trainer: InlineTrainer) -> None:
+    answer = carry_out(trainer, lab.train_order())
+    update = PendingStore(lab.run).unsettled()
+    assert update is not None
+    assert answer == Trained(run="r", server_round=0, object_bytes=len(update.object), steps=6, model=lab.target)
+    assert UpdateObject.unpack(update.object).header.steps == 6
+
+
+def test_evaluation_scores_the_test_windows(lab: "Lab", trainer: InlineTrainer) -> None:
+    answer = carry_out(trainer, lab.evaluate_order())
+    assert isinstance(answer, Scored)
+    assert answer.model == lab.target
+    assert 0 <= answer.correct <= answer.examples
+    assert not (lab.run / "pending.bin").exists()
+
+
+def test_same_order_on_two_devices_of_one_name_gives_the_same_bytes(lab: "Lab", trainer: InlineTrainer) -> None:
+    carry_out(trainer, lab.train_order())
+    first = (lab.run / "pending.bin").read_bytes()
+    (lab.run / "pending.bin").unlink()
+    carry_out(InlineTrainer(lab.state, FolderSource(lab.data), lambda: 0.0), lab.train_order())
+    assert (lab.run / "pending.bin").read_bytes() == first
+
+
+def test_order_that_was_carried_out_is_answered_from_disk(lab: "Lab", trainer: InlineTrainer) -> None:
+    answer, before = carry_out(trainer, lab.train_order()), (lab.run / "pending.bin").stat()
+    for file in lab.data.iterdir():
+        file.unlink()
+    again = InlineTrainer(lab.state, FolderSource(lab.data), lambda: 0.0)
+    assert carry_out(again, lab.train_order()) == answer
+    assert (lab.run / "pending.bin").stat() == before
+
+
+def test_newer_round_waits_for_the_verdict_on_the_last(lab: "Lab", trainer: InlineTrainer) -> None:
+    carry_out(trainer, lab.train_order(server_round=1))
+    refused = failure(trainer, lab.train_order(server_round=2))
+    assert refused.code == "not_eligible"
+    assert "round 1 waits for its verdict" in refused.text
+    PendingStore(lab.run).settle(1, accepted=True)
+    assert isinstance(carry_out(trainer, lab.train_order(server_round=2)), Trained)
+
+
+def test_damaged_pending_update_is_trained_anew(lab: "Lab", trainer: InlineTrainer) -> None:
+    carry_out(trainer, lab.train_order())
+    whole = (lab.run / "pending.bin").read_bytes()
+    (lab.run / "pending.bin").write_bytes(whole[:-1])
+    assert isinstance(carry_out(trainer, lab.train_order()), Trained)
+    assert (lab.run / "pending.bin").read_bytes() == whole
+
+
+def test_deadline_stops_early_and_is_told(lab: "Lab") -> None:
+    ticks = count()
+    trainer = InlineTrainer(lab.state, FolderSource(lab.data), lambda: float(next(ticks)))
+    answer = carry_out(trainer, lab.train_order(seconds=3.5))
+    assert isinstance(answer, Trained)
+    assert answer.steps == 3
+    update = PendingStore(lab.run).unsettled()
+    assert update is not None
+    assert UpdateObject.unpack(update.object).header.steps == 3
+
+
+def test_deadline_before_the_first_step_is_a_failure(lab: "Lab") -> None:
+    ticks = count()
+    trainer = InlineTrainer(lab.state, FolderSource(lab.data), lambda: float(next(ticks)))
+    assert failure(trainer, lab.train_order(seconds=0.5)).code == "trainer_failed"
+    assert not (lab.run / "pending.bin").exists()
+
+
+def test_model_is_needed_where_neither_it_nor_its_base_is_kept(lab: "Lab", trainer: InlineTrainer) -> None:
+    needed = NeedModel(run="r", server_round=0)
+    assert carry_out(trainer, lab.train_order(model=None)) == needed
+    assert carry_out(trainer, lab.train_order(model=None, base="0" * 64, delta=str(lab.model))) == needed
+    carry_out(trainer, lab.train_order())
+    PendingStore(lab.run).settle(0, accepted=True)
+    assert isinstance(carry_out(trainer, lab.train_order(server_round=1, model=None)), Trained)
+
+
+def test_delta_leads_from_round_to_round(lab: "Lab", trainer: InlineTrainer, tmp_path: Path) -> None:
+    carry_out(trainer, lab.evaluate_order())
+    update = np.full(lab.task.layout.size, 0.5, np.float32)
+    encoded = codec_by_name("dense").encode(update, lab.task.layout, Plan(budget_bytes=1 << 20))
+    (tmp_path / "delta").write_bytes(encoded.frame)
+    target = lab.task.weights.copy()
+    encoded.delivered.add_to(target)
+    order = lab.evaluate_order(
+        model=None, base=lab.target, delta=str(tmp_path / "delta"), target=digest_of(target), server_round=1
+    )
+    assert isinstance(carry_out(trainer, order), Scored)
+    assert (lab.run / "model.bin").read_bytes() == target.tobytes()
+
+
+def test_model_that_is_not_the_announced_one_is_refused(lab: "Lab", trainer: InlineTrainer) -> None:
+    assert failure(trainer, lab.train_order(target="f" * 64)).code == "wrong_message"
+
+
+def test_plan_of_another_layout_is_refused(lab: "Lab", trainer: InlineTrainer, tmp_path: Path) -> None:
+    (tmp_path / "plan").write_bytes(b"\xff" * 9)
+    assert failure(trainer, lab.train_order(plan=str(tmp_path / "plan"))).code == "wrong_message"
+
+
+def test_unknown_codec_is_refused(lab: "Lab", trainer: InlineTrainer) -> None:
+    order = lab.train_order()
+    answer = failure(trainer, order.model_copy(update={"work": order.work.model_copy(update={"codec": "zip"})}))
+    assert answer.code == "wrong_message"
+    assert "'zip'" in answer.text
+
+
+def test_bad_recording_is_named_and_the_next_order_can_succeed(lab: "Lab", trainer: InlineTrainer) -> None:
+    np.savez(lab.data / "bad.npz", x=np.full((80, 2), np.nan, np.float32), y=np.int64(0))
+    answer = failure(trainer, lab.train_order())
+    assert answer.code == "data_error"
+    assert answer.text.startswith("bad.npz: nan at row 0")
+    (lab.data / "bad.npz").unlink()
+    assert isinstance(carry_out(trainer, lab.train_order()), Trained)
+
+
+def test_recordings_too_short_to_test_on_are_a_data_error(lab: "Lab", trainer: InlineTrainer) -> None:
+    for file in lab.data.iterdir():
+        np.savez(file, x=np.zeros((12, 2), np.float32), y=np.int64(0))
+    assert failure(trainer, lab.evaluate_order()).code == "data_error"
+
+
+@pytest.mark.parametrize("content", [b"", b"altered"])
+def test_altered_bundle_is_refused(lab: "Lab", trainer: InlineTrainer, content: bytes) -> None:
+    Path(lab.train_order().bundle).write_bytes(content)
+    answer = failure(trainer, lab.train_order())
+    assert answer.code == "bundle_refused"
+    assert "altered: fetch it again" in answer.text
+
+
+def test_bundle_that_vanished_is_the_trainers_failure(lab: "Lab", trainer: InlineTrainer) -> None:
+    Path(lab.train_order().bundle).unlink()
+    assert failure(trainer, lab.train_order()).code == "trainer_failed"
+
+
+def test_data_and_graphs_are_loaded_once(lab: "Lab", trainer: InlineTrainer) -> None:
+    carry_out(trainer, lab.evaluate_order())
+    for file in lab.data.iterdir():
+        file.unlink()
+    assert isinstance(carry_out(trainer, lab.evaluate_order()), Scored)
+    assert isinstance(carry_out(trainer, lab.train_order()), Trained)
+    assert trainer.peak_rss_bytes() == 0

@@ -1,0 +1,118 @@
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from edge_client.data import FolderSource
+from edge_client.local_round import Carried, carried_over, run_round, self_contained_plan
+from edge_client.pending import PendingStore, PendingUpdate
+from edge_client.task import Task, read_archive
+from shared.compression.plan import Plan
+from shared.compression.registry import decode_frame
+from shared.compression.residual import ResidualFeedback
+from shared.errors import DeadlineExceeded
+from shared.layout import F32
+from shared.update import UpdateObject, base_tag, run_tag
+
+if TYPE_CHECKING:
+    from tests.edge_client.conftest import Lab
+
+
+@pytest.fixture
+def task(lab: "Lab") -> Task:
+    return Task(read_archive(lab.state / "bundles" / f"{lab.task.bundle_digest}.gsb"), FolderSource(lab.data))
+
+
+def nothing(task: Task) -> Carried:
+    return Carried(ResidualFeedback.zero(task.layout.size))
+
+
+def delivered(packed: bytes, task: Task, plan: Plan) -> F32:
+    return decode_frame(UpdateObject.unpack(packed).frame, task.layout, plan).densify()
+
+
+def test_header_says_what_was_done(lab: "Lab", task: Task) -> None:
+    order = lab.train_order(server_round=4, evaluate=True)
+    result = run_round(order, task, None, lab.task.weights, nothing(task), lambda: True)
+    header = UpdateObject.unpack(result.object).header
+    score = task.runtime.evaluate(lab.task.weights, task.split.test_x, task.split.test_y)
+    assert (header.run_tag, header.base_tag) == (run_tag("r"), base_tag(lab.target))
+    assert (header.server_round, header.steps, result.steps) == (4, 6, 6)
+    assert header.examples == len(task.split.train_x)
+    assert (header.correct, header.tested) == (score.correct, len(task.split.test_x))
+    assert 0 < header.loss < 2
+
+
+def test_model_is_not_scored_unless_asked_for(lab: "Lab", task: Task) -> None:
+    result = run_round(lab.train_order(), task, None, lab.task.weights, nothing(task), lambda: True)
+    assert UpdateObject.unpack(result.object).header.tested == 0
+
+
+@pytest.mark.parametrize("codec", ["dense", "stc", "partition"])
+def test_what_is_not_delivered_stays_as_residual(lab: "Lab", task: Task, codec: str) -> None:
+    order = lab.train_order()
+    sieved = order.model_copy(update={"work": order.work.model_copy(update={"codec": codec})})
+    plan = Plan(budget_bytes=60)
+    whole = run_round(order, task, None, lab.task.weights, nothing(task), lambda: True)
+    part = run_round(sieved, task, plan, lab.task.weights, nothing(task), lambda: True)
+    update = delivered(whole.object, task, self_contained_plan(task.layout))
+    np.testing.assert_allclose(delivered(part.object, task, plan) + part.residual, update, rtol=0, atol=1e-6)
+    assert (part.residual != 0).any() == (codec != "dense")
+
+
+def test_residual_is_carried_into_the_next_update(lab: "Lab", task: Task) -> None:
+    owed = Carried(ResidualFeedback(np.full(task.layout.size, 0.25, np.float32)))
+    without = run_round(lab.train_order(), task, None, lab.task.weights, nothing(task), lambda: True)
+    with_it = run_round(lab.train_order(), task, None, lab.task.weights, owed, lambda: True)
+    plan = self_contained_plan(task.layout)
+    difference = delivered(with_it.object, task, plan) - delivered(without.object, task, plan)
+    np.testing.assert_allclose(difference, 0.25, atol=1e-6)
+
+
+def test_no_time_for_a_step_is_no_update(lab: "Lab", task: Task) -> None:
+    with pytest.raises(DeadlineExceeded, match="60 s of the order ended before the first step"):
+        run_round(lab.train_order(), task, None, lab.task.weights, nothing(task), lambda: False)
+
+
+def committed(lab: "Lab", task: Task, server_round: int) -> tuple[PendingStore, F32, F32]:
+    """A store with one sieved update, and what was delivered and left."""
+    order, plan = lab.train_order(server_round), Plan(budget_bytes=60)
+    order = order.model_copy(update={"work": order.work.model_copy(update={"codec": "partition"})})
+    result = run_round(order, task, plan, lab.task.weights, nothing(task), lambda: True)
+    lab.run.mkdir(parents=True)
+    store = PendingStore(lab.run)
+    update = PendingUpdate("r", server_round, lab.target, result.steps, result.object, plan.to_bytes())
+    store.commit(update, result.residual.data)
+    return store, delivered(result.object, task, plan), result.residual
+
+
+def test_first_round_carries_nothing(lab: "Lab", task: Task) -> None:
+    carried = carried_over(PendingStore(lab.run), task.layout, 0)
+    assert not carried.feedback.residual.any()
+    assert carried.missed_rounds == 0
+
+
+def test_accepted_update_leaves_its_residual(lab: "Lab", task: Task) -> None:
+    store, _, residual = committed(lab, task, 2)
+    store.settle(2, True)
+    carried = carried_over(store, task.layout, 5)
+    assert carried.feedback.residual.tobytes() == residual.tobytes()
+    assert carried.missed_rounds == 2
+
+
+def test_refused_update_comes_back_to_the_last_bit(lab: "Lab", task: Task) -> None:
+    store, sent, residual = committed(lab, task, 2)
+    assert sent.any()
+    assert residual.any()
+    store.settle(2, False)
+    carried = carried_over(store, task.layout, 3)
+    assert carried.feedback.residual.tobytes() == (residual + sent).tobytes()
+
+
+def test_residual_of_another_layout_is_dropped(lab: "Lab", task: Task, caplog: pytest.LogCaptureFixture) -> None:
+    lab.run.mkdir(parents=True)
+    store = PendingStore(lab.run)
+    store.commit(PendingUpdate("r", 1, lab.target, 1, b"?"), bytes(8))
+    store.settle(1, False)
+    assert not carried_over(store, task.layout, 2).feedback.residual.any()
+    assert "has 2 values" in caplog.text
