@@ -43,7 +43,7 @@ class LiveTable:
 
     def say(self, text: str) -> None:
         """One line above the table, or of its own."""
-        self.console.print(f"{self._elapsed()}  {text}", highlight=False)
+        self.console.print(f"{self._elapsed()}  {text}", highlight=False, soft_wrap=True)
 
     def progress(self, progress: Progress) -> None:
         """Show what the run is doing."""

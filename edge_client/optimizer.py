@@ -1,4 +1,4 @@
-"""The local optimiser on the flat vector: gradient descent with momentum, decay and clipping, nothing allocated a step."""
+"""The local optimiser on the flat vector: momentum, weight decay and clipping, with nothing allocated a step."""
 
 import math
 from collections.abc import Sequence

@@ -10,11 +10,10 @@ from pydantic import ValidationError
 from edge_client.data import DataSource
 from edge_client.graph_session import check_version
 from edge_client.runtime import OnnxRuntime, Runtime
-from shared.bundle import Bundle, _order, _read_manifest, _unpack_file
+from shared.bundle import Bundle, read_kept_bundle
 from shared.errors import BundleError
 from shared.layout import Layout
 from shared.preprocessing import Preprocessing, Split, cut
-from shared.varint import Reader
 
 
 class Task:
@@ -48,6 +47,4 @@ def read_archive(path: Path) -> Bundle:
     archive = path.read_bytes()
     if hashlib.sha256(archive).hexdigest() != path.stem:
         raise BundleError(f"bundle {path.stem[:16]}…: its file was altered: fetch it again")
-    reader = Reader(archive, "bundle")
-    manifest = _read_manifest(reader)
-    return Bundle(manifest, {name: _unpack_file(reader, name, manifest) for name in _order(manifest)})
+    return read_kept_bundle(archive)

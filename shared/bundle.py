@@ -12,14 +12,16 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from shared.errors import BundleError, FrameError, SignatureError
 from shared.messages import Digest
-from shared.signing import SigningKey, VerifyKey
 from shared.varint import Reader, write_varint
+
+if TYPE_CHECKING:  # a trainer reads bundles without loading a cryptography library, 6 MB of a small board's memory
+    from shared.signing import SigningKey, VerifyKey
 
 MAGIC = b"gsb\x01"
 LARGEST_MANIFEST_BYTES = 1 << 20
@@ -86,7 +88,7 @@ def file_entries(files: Mapping[str, bytes]) -> dict[str, FileEntry]:
     }
 
 
-def sign_bundle(manifest: BundleManifest, key: SigningKey) -> BundleManifest:
+def sign_bundle(manifest: BundleManifest, key: "SigningKey") -> BundleManifest:
     """The manifest with signer and signature."""
     named = manifest.model_copy(update={"signer": key.verify_key.hex, "signature": ""})
     return named.model_copy(update={"signature": key.sign(_covered(named)).hex()})
@@ -105,7 +107,7 @@ def pack_bundle(manifest: BundleManifest, files: Mapping[str, bytes]) -> bytes:
 
 
 def open_bundle(
-    data: bytes, trusted: Sequence[VerifyKey], largest_bytes: int, available_memory_bytes: int | None
+    data: bytes, trusted: Sequence["VerifyKey"], largest_bytes: int, available_memory_bytes: int | None
 ) -> Bundle:
     """The bundle in `data`, signed by one of the `trusted` keys.
 
@@ -156,7 +158,7 @@ def _read_manifest(reader: Reader) -> BundleManifest:
         raise BundleError(f"bundle manifest: {field}: {first['msg']}") from None
 
 
-def _check_signature(manifest: BundleManifest, trusted: Sequence[VerifyKey]) -> None:
+def _check_signature(manifest: BundleManifest, trusted: Sequence["VerifyKey"]) -> None:
     name = f"bundle {manifest.name} {manifest.version}"
     if not manifest.signer or not manifest.signature:
         raise SignatureError(f"{name}: not signed")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from coordinator.records import RunState
 from coordinator.report.history import History
-from coordinator.report.markup import Html, join, tag
+from coordinator.report.markup import Html, join, shortened, tag
 from coordinator.report.quantity import bytes_text, count_text, percent, ratio_text, seconds_text
 
 COLUMNS = (1, 1, 2, 3, 4, 5, 3)
@@ -62,10 +62,10 @@ def _counted(count: int, noun: str) -> str:
 
 def _trouble(history: History) -> str:
     if history.run.error:
-        return f"The run {history.run.state}: {history.run.error}"
+        return f"The run {history.run.state}: {shortened(history.run.error)}"
     errors = [event.text for event in history.events if event.kind == "error"]
     if errors and history.run.state is not RunState.FINISHED:
-        return f"The run stopped: {errors[-1]}"
+        return f"The run stopped: {shortened(errors[-1])}"
     return ""
 
 

@@ -1,17 +1,18 @@
 """What was refused and why, and what happened on the way."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from coordinator.records import EventRecord, RefusalRecord
 from coordinator.report.history import History
-from coordinator.report.markup import Html, join, table, tag
+from coordinator.report.markup import Html, join, shortened, table, tag
 from coordinator.report.quantity import bytes_text, count_text, seconds_text
 
-MOST_REASONS = 40
+MOST_REASONS = 20
 MOST_REFUSALS = 60
 MOST_EVENTS = 60
-LONGEST_TEXT = 300
+FIGURES = re.compile(r"[0-9a-f]*[0-9][0-9a-f.]*")
 
 
 def refusals_section(history: History) -> Html:
@@ -35,10 +36,11 @@ def events_section(history: History) -> Html:
 
 
 def _summed(refusals: Sequence[RefusalRecord]) -> Html:
+    """Reasons that differ in nothing but figures and digests are counted as one."""
     times: Counter[tuple[str, str]] = Counter()
     devices: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for refusal in refusals:
-        kind = (_verdict(refusal), _short(refusal.reason))
+        kind = (_verdict(refusal), FIGURES.sub("\N{HORIZONTAL ELLIPSIS}", shortened(refusal.reason)))
         times[kind] += refusal.times
         devices[kind].add(refusal.device)
     rows = [
@@ -54,7 +56,7 @@ def _newest(refusals: Sequence[RefusalRecord]) -> Html:
             str(refusal.server_round),
             refusal.device,
             _verdict(refusal),
-            _short(refusal.reason),
+            shortened(refusal.reason),
             bytes_text(refusal.size_bytes),
             count_text(refusal.times),
         )
@@ -73,12 +75,8 @@ def _last(shown: int, count: int) -> Html:
 
 
 def _event(event: EventRecord, began_seconds: float) -> tuple[str, str, str]:
-    return seconds_text(max(event.noted_seconds - began_seconds, 0.0)), event.kind, _short(event.text)
+    return seconds_text(max(event.noted_seconds - began_seconds, 0.0)), event.kind, shortened(event.text)
 
 
 def _verdict(refusal: RefusalRecord) -> str:
     return refusal.verdict.name.lower().replace("_", " ")
-
-
-def _short(words: str) -> str:
-    return words if len(words) <= LONGEST_TEXT else words[:LONGEST_TEXT] + "…"

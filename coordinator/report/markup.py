@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
+LONGEST_TEXT = 300
+
 
 class Html(str):
     """Text that is markup already; only `tag`, `join` and the constants of this package make it."""
@@ -15,6 +17,11 @@ def text(words: str) -> Html:
     if isinstance(words, Html):
         return words
     return Html(escape("".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in words)))
+
+
+def shortened(words: str) -> str:
+    """The first words of a text that somebody else wrote."""
+    return words if len(words) <= LONGEST_TEXT else words[:LONGEST_TEXT] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def join(parts: Iterable[str]) -> Html:

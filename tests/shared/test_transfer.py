@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from shared.errors import FrameError
 from shared.frame import Frame, FrameKind, unpack_frame
-from shared.receiver import CREDIT_CHUNKS, Completed, Receiver
+from shared.receiver import CREDIT_CHUNKS, KEEP_SECONDS, Completed, Receiver
 from shared.sender import CHUNK_OVERHEAD_BYTES, Sender
 from shared.spool import FileSpool, MemorySpool
 from shared.transfer import LONGEST_REASON_BYTES, MOST_CHUNKS, Chunk, Open, Status, id_of
@@ -235,6 +235,8 @@ class LossyLink(RuleBasedStateMachine):
         assert self.sender.next_wake() is None
         assert self.journal == [self.content]
         assert self.chunks_sent - sent_before <= self.num_chunks
+        self.receiver.expire(self.now)  # an offer overtaken by its verdict may have begun a partial object again
+        self.receiver.expire(self.now + KEEP_SECONDS)
         assert not list(Path(self.directory.name).iterdir())
 
     def send(self, frames: list[bytes]) -> None:
