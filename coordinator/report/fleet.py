@@ -12,7 +12,7 @@ MOST_TABLE_ROWS = 200
 SHOWN = (Presence.ACCEPTED, Presence.REFUSED, Presence.MISSED, Presence.PENDING)
 TONES = ("accepted", "refused", "missed", "pending")
 WORDS = ("accepted", "refused", "asked, but silent", "round not closed yet")
-HEAD = ("device", "rounds", "missed", "refused", "last round", "examples", "values", "bytes", "mean loss",
+HEAD = ("device", "rounds", "missed", "refused", "last round", "examples", "values", "update bytes", "mean loss",
         "accuracy, first", "accuracy, last")  # fmt: skip
 
 

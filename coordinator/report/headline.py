@@ -52,8 +52,8 @@ def _sentence(history: History) -> str:
         return f"To train {task} in {_counted(job.rounds if job else 0, 'round')}. No device has been asked yet."
     unfinished = history.run.state is not RunState.FINISHED
     rounds = f"{closed} of {_counted(job.rounds, 'round')}" if job and unfinished else _counted(closed, "round")
-    doing = "train" if history.run.state is RunState.RUNNING else "trained"
-    return f"{_counted(devices, 'device')} {doing} {task} in {rounds}. Their data stayed where it was recorded."
+    doing = "so far trained" if history.run.state is RunState.RUNNING else "trained"
+    return f"{_counted(devices, 'device')} {doing} {task} in {rounds}. All data stayed where it was recorded."
 
 
 def _counted(count: int, noun: str) -> str:

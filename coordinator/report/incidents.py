@@ -44,10 +44,10 @@ def _summed(refusals: Sequence[RefusalRecord]) -> Html:
         times[kind] += refusal.times
         devices[kind].add(refusal.device)
     rows = [
-        (verdict, reason, count_text(count), count_text(len(devices[verdict, reason])))
+        (count_text(count), count_text(len(devices[verdict, reason])), verdict, reason)
         for (verdict, reason), count in times.most_common(MOST_REASONS)
     ]
-    return table(("verdict", "reason", "times", "devices"), rows, "words")
+    return table(("times", "devices", "verdict", "reason"), rows, "words")
 
 
 def _newest(refusals: Sequence[RefusalRecord]) -> Html:
@@ -55,17 +55,17 @@ def _newest(refusals: Sequence[RefusalRecord]) -> Html:
         (
             str(refusal.server_round),
             refusal.device,
-            _verdict(refusal),
-            shortened(refusal.reason),
             bytes_text(refusal.size_bytes),
             count_text(refusal.times),
+            _verdict(refusal),
+            shortened(refusal.reason),
         )
         for refusal in refusals[-MOST_REFUSALS:]
     ]
     return join(
         [
             _last(MOST_REFUSALS, len(refusals)),
-            table(("round", "device", "verdict", "reason", "size", "times"), rows, "words"),
+            table(("round", "device", "size", "times", "verdict", "reason"), rows, "words"),
         ]
     )
 

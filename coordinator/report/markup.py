@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 LONGEST_TEXT = 300
+LONGEST_WORD = 24
+"""Of a table's cell that is not broken into lines."""
 
 
 class Html(str):
@@ -14,9 +16,7 @@ class Html(str):
 
 def text(words: str) -> Html:
     """Escaped words; `Html` stays as it is, and control characters become the replacement character."""
-    if isinstance(words, Html):
-        return words
-    return Html(escape("".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in words)))
+    return words if isinstance(words, Html) else _escaped(words)
 
 
 def shortened(words: str) -> str:
@@ -38,7 +38,9 @@ def tag(name: str, *children: str, **attributes: str | float) -> Html:
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "numbers") -> Html:
     """A table that scrolls sideways by itself; of kind `numbers` all columns but the first are flush right."""
     header = tag("thead", tag("tr", *(tag("th", cell, scope="col") for cell in head)))
-    body = tag("tbody", *(tag("tr", tag("th", row[0], scope="row"), *(tag("td", c) for c in row[1:])) for row in rows))
+    body = tag(
+        "tbody", *(tag("tr", tag("th", row[0], scope="row"), *(_cell(cell) for cell in row[1:])) for row in rows)
+    )
     return tag("div", tag("table", header, body, class_=kind), class_="scroll", tabindex=0)
 
 
@@ -47,9 +49,17 @@ def details(label: str, *children: str) -> Html:
     return tag("details", tag("summary", label), *children)
 
 
+def _cell(content: str) -> Html:
+    return tag("td", content, class_="prose") if len(content) > LONGEST_WORD else tag("td", content)
+
+
 def _attribute(key: str) -> str:
     return key.removesuffix("_").replace("_", "-")
 
 
 def _value(value: str | float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else escape(str(value))
+    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else _escaped(str(value))
+
+
+def _escaped(words: str) -> Html:
+    return Html(escape("".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in words)))

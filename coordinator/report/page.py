@@ -71,4 +71,4 @@ def _colophon(history: History | None) -> str:
         return "gradsieve report"
     run = history.run
     ended = f", {run.state} {moment(run.ended_seconds)}" if run.ended_seconds is not None else f", {run.state}"
-    return f"gradsieve report of {run.run}: begun {moment(run.created_seconds)}{ended}. Bytes count whole MQTT packets."
+    return f"gradsieve report of {run.run}: begun {moment(run.created_seconds)}{ended}."

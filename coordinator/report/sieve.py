@@ -37,7 +37,7 @@ def _plans(history: History) -> Html:
     shares = [planned.shares for planned in history.planned]
     layout = history.layout
     if layout is None or not any(shares):
-        return tag("p", "The rounds had no plan of blocks: every update paid for its own partition.", class_="empty")
+        return tag("p", "The rounds had no plan of blocks to show.", class_="empty")
     rows = []
     for tensor in _shown(history):
         stacks = [_stack(share, tensor) for share in shares]

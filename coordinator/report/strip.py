@@ -21,7 +21,7 @@ class Row:
 
 def stacked(stacks: Sequence[Sequence[float]], tones: Sequence[str], description: str) -> Html:
     """Columns of shares, each stack from its foot upwards in `tones`; what is left to 1 stays empty."""
-    levels = [[round(TALL * sum(stack[: n + 1])) for n in range(len(stack))] for stack in stacks]
+    levels = [[round(TALL * sum(stack[: n + 1])) for n in range(len(tones))] for stack in stacks]
     return _strip(
         (_path(((level[n - 1] if n else 0, level[n]) for level in levels), tone) for n, tone in enumerate(tones)),
         len(stacks),
