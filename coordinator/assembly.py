@@ -97,7 +97,9 @@ def assembled_run(
                 raise BrokerUnreachable(
                     f"waited {settings.connect_seconds:.0f} s for the broker: {link.last_disconnect or 'no answer'}"
                 )
-            yield Run(job, strategy, journal, CheckpointStore(folder.checkpoints), link, grid, intake, on_progress, on_closed)
+            yield Run(
+                job, strategy, journal, CheckpointStore(folder.checkpoints), link, grid, intake, on_progress, on_closed
+            )
     finally:
         journal.close()
 

@@ -75,7 +75,9 @@ class Demo:
             with clients:
                 self._say(f"baselines without federation: pooled {POOLED_STEPS} steps, each alone {ALONE_STEPS} steps")
                 baselines = measure_baselines(self._task, self._job.seed)
-                self._say(f"pooled {baselines.pooled:.3f}, alone {baselines.alone_mean:.3f} on everybody's test windows")
+                self._say(
+                    f"pooled {baselines.pooled:.3f}, alone {baselines.alone_mean:.3f} on everybody's test windows"
+                )
                 fleet = self._federate(settings)
                 probe = self._probe(settings, fleet.traffic)
         figures = _summary(fleet, baselines, probe) | {"wall_seconds": round(time.monotonic() - began, 1)}

@@ -29,6 +29,8 @@ from shared.verdicts import Ruling, Verdict
 MOST_EVENTS = 10_000
 MOST_REFUSALS = 10_000
 
+LAST_ROUND = (1 << 63) - 1
+
 
 class Journal:
     """One SQLite file in WAL mode with full fsync; every method is one transaction and safe from any thread.
@@ -171,13 +173,9 @@ class Journal:
 
     def updates(self, run: str, server_round: int | None = None) -> list[UpdateRecord]:
         """The facts of every update that a run accepted, or one of its rounds, by round and device."""
-        rows = self._file.rows(
-            "SELECT * FROM accepted WHERE run = ? AND server_round = ifnull(?, server_round)"
-            " ORDER BY server_round, device",
-            run,
-            server_round,
-        )
-        return [UpdateRecord.from_row(row) for row in rows]
+        first, last = (0, LAST_ROUND) if server_round is None else (server_round, server_round)
+        query = "SELECT * FROM accepted WHERE run = ? AND server_round BETWEEN ? AND ? ORDER BY server_round, device"
+        return [UpdateRecord.from_row(row) for row in self._file.rows(query, run, first, last)]
 
     def refuse(self, run: str, server_round: int, device: str, ruling: Ruling, digest: str, size_bytes: int) -> None:
         """Remember a refusal; a repeat of one only counts up, and of a run's refusals the last 10,000 are kept."""

@@ -22,7 +22,7 @@ from coordinator.intake import Intake
 from coordinator.link import Link
 from coordinator.round_offer import offer_from_record
 from shared.errors import MessageError, RunError
-from shared.messages import Evaluated, EvaluateCommand, RoundManifest, TrainCommand, Trouble
+from shared.messages import EvaluateCommand, Evaluated, RoundManifest, TrainCommand, Trouble
 from shared.verdicts import Ruling, Verdict
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from shared.varint import write_varint
 class Publisher:
     """Publishes retained state, states it all anew after every reconnect, and clears what is superseded.
 
-    A blob is published only once a device wants it, except where `announce` is told to push: most devices hold the
-    previous model and need the delta alone.
+    After a run's first round an object is published only once a device wants it: most devices hold the previous model
+    and need the delta alone.
     """
 
     transport: Transport
@@ -40,15 +40,16 @@ class Publisher:
         for digest in published:
             self.want(digest)
 
-    def announce(self, offer: RoundOffer, push: tuple[str, ...] = ()) -> None:
-        """Publish a round, replacing the run's last one; blobs of `push` go out at once, superseded ones are cleared."""
+    def announce(self, offer: RoundOffer) -> None:
+        """Publish a round, replacing the run's last one, and clear the objects that are superseded."""
         previous = self._offers.get(offer.manifest.run)
         self._offers[offer.manifest.run] = offer
         for digest in set(previous.blobs) - set(offer.blobs) if previous else ():
             self._clear_blob(digest)
         self._publish_manifest(offer)
-        for digest in push:
-            self.want(digest)
+        if offer.manifest.base is None:  # the first model: nobody can hold it yet
+            for digest in offer.blobs:
+                self.want(digest)
 
     def want(self, digest: str) -> bool:
         """Publish a current object's chunks; False when no open round has it."""

@@ -37,7 +37,7 @@ class Run:
     """Drives a strategy through its rounds by Flower's own hooks; the journal decides where to begin.
 
     Round r is: fix cohort and plan (journal), offer, collect (journal, update by update), freeze (journal), aggregate,
-    checkpoint (file), close (journal). A crash between any two steps repeats the one it interrupted, with the same bits.
+    checkpoint (file), close (journal). A crash between two steps repeats the one it interrupted, with the same bits.
     """
 
     def __init__(
@@ -94,8 +94,10 @@ class Run:
         checkpoint = self._checkpoints.load(last.checkpoint)
         self.strategy.restore(checkpoint.tensors, checkpoint.facts["base"] or None)
         if self.strategy.model.digest != last.model:
-            raise RunError(f"{last.checkpoint} holds model {self.strategy.model.digest[:12]}, but the journal closed "
-                           f"round {last.server_round} with {last.model[:12]}: restore both from one backup")  # fmt: skip
+            raise RunError(
+                f"{last.checkpoint} holds model {self.strategy.model.digest[:12]}, but the journal closed round "
+                f"{last.server_round} with {last.model[:12]}: restore both from one backup"
+            )
         log.info("%s continues after round %d", self.id, last.server_round)
         return last.server_round
 
@@ -121,7 +123,9 @@ class Run:
             return last
         self._report(server_round, "waiting for devices")
         fleet = self.job.fleet
-        cohort = self.strategy.select(server_round, self._gather(fleet.minimum_updates if last else fleet.minimum_devices))
+        cohort = self.strategy.select(
+            server_round, self._gather(fleet.minimum_updates if last else fleet.minimum_devices)
+        )
         plan = self.strategy.next_plan().to_bytes()
         return self.journal.open_round(self.id, server_round, self.strategy.model.digest, cohort, plan)
 
@@ -199,4 +203,3 @@ class Run:
 
     def _report(self, server_round: int, phase: str) -> None:
         self._on_progress(Progress(server_round, phase))
-

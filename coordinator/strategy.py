@@ -103,7 +103,7 @@ class SieveStrategy(Strategy):
             return _ref(content, offset=len(attachment) - len(content))
 
         model, delta = model_bytes(self.model.public), self.model.delta
-        blobs = {(ref := _ref(content)).digest: content for content in (self._bundle, model)}
+        blobs = {_ref(content).digest: content for content in (self._bundle, model)}
         small = len(delta) <= LARGEST_INLINE_BYTES
         if delta and not small:
             blobs[_ref(delta).digest] = delta
@@ -161,7 +161,9 @@ class SieveStrategy(Strategy):
             return None
         accuracy = [float(s["correct"]) / float(s["num-examples"]) for s in scores]  # type: ignore[arg-type]
         losses = [float(s["loss"]) for s in scores]  # type: ignore[arg-type]
-        return MetricRecord({"accuracy": float(np.mean(accuracy)), "loss": float(np.mean(losses)), "devices": len(scores)})
+        return MetricRecord(
+            {"accuracy": float(np.mean(accuracy)), "loss": float(np.mean(losses)), "devices": len(scores)}
+        )
 
     def arrays(self) -> ArrayRecord:
         """The public model by tensor name, as Flower carries models."""

@@ -104,7 +104,8 @@ class BlobRef(Message):
 class LocalWork(Message):
     """What every device of a round does: steps of the bundle's optimiser, and how its update is sieved.
 
-    With `clip_norm`, a gradient of a greater Euclidean norm is scaled down to it before each step. With `evaluate`, a device first scores the model as received on its own test data.
+    With `clip_norm`, a gradient of a greater Euclidean norm is scaled down to it before each step. With `evaluate`, a
+    device first scores the model as received on its own test data.
     """
 
     steps: Annotated[int, Field(ge=1, le=1_000_000)]

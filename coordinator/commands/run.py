@@ -51,4 +51,6 @@ def run(
     if as_json:
         print(json.dumps(figures, indent=2))
     else:
-        console.print(f"accuracy {final.get('accuracy', float('nan')):.3f}   model {folder.model}   report {folder.report}")
+        console.print(
+            f"accuracy {final.get('accuracy', float('nan')):.3f}   model {folder.model}   report {folder.report}"
+        )

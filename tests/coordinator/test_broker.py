@@ -19,7 +19,7 @@ from shared.transport import Disconnected, Publication, Received, Subscribed
 
 pytestmark = pytest.mark.broker
 
-JITTER = random.Random(1)  # noqa: S311 -- repeatable on purpose
+JITTER = random.Random(1)
 ROOT = Path(__file__).parents[2]
 
 
@@ -86,7 +86,7 @@ def test_broker_ends_when_its_owner_is_killed(program: BrokerProgram) -> None:
         "broker = DevBroker(program=sys.argv[1]); broker.start(); "
         "print(broker.pid, broker.settings.port, flush=True); sys.stdin.read()"
     )
-    with subprocess.Popen(  # noqa: S603
+    with subprocess.Popen(
         [sys.executable, "-c", code, program], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as owner:
         assert owner.stdout is not None

@@ -293,7 +293,7 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
 def test_kill_loses_nothing_that_was_acknowledged(journal: Journal, path: Path, acknowledged: int) -> None:
     journal.close()
     command = [sys.executable, "-c", WRITER, str(path)]
-    writer = subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    writer = subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
     assert writer.stdout is not None
     lines = [writer.stdout.readline().split() for _ in range(acknowledged)]
     writer.kill()

@@ -32,7 +32,7 @@ TARGET = np.linspace(-1, 1, 1000, dtype=np.float32)
 app = ClientApp()
 
 
-@app.train()  # type: ignore[untyped-decorator]  # Flower's decorators carry no types
+@app.train()
 def train(message: Message, context: Context) -> Message:
     """Half of the way to the target; counts its calls in the state that Flower keeps for it."""
     weights = message.content.array_records["arrays"]["w"].numpy()
@@ -43,7 +43,7 @@ def train(message: Message, context: Context) -> Message:
     return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
 
 
-@app.evaluate()  # type: ignore[untyped-decorator]  # Flower's decorators carry no types
+@app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     weights = message.content.array_records["arrays"]["w"].numpy()
     metrics = MetricRecord({"num-examples": 10, "loss": float(np.abs(weights - TARGET).mean())})
@@ -53,7 +53,7 @@ def evaluate(message: Message, context: Context) -> Message:
 failing_app = ClientApp()
 
 
-@failing_app.train()  # type: ignore[untyped-decorator]  # Flower's decorators carry no types
+@failing_app.train()
 def fail(message: Message, context: Context) -> Message:
     raise ValueError("no data today")
 
@@ -126,7 +126,7 @@ def test_stock_fedavg_completes_rounds_over_a_real_broker() -> None:
 
 
 def real(settings: BrokerSettings, name: str) -> PahoTransport:
-    return PahoTransport(settings, name, random.Random(name))  # noqa: S311  test
+    return PahoTransport(settings, name, random.Random(name))
 
 
 def test_failing_client_app_replies_with_an_error_and_the_round_goes_on() -> None:

@@ -104,7 +104,7 @@ def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_terminated_agent_leaves_with_code_0(tmp_path: Path, free_port: int) -> None:
     command = [sys.executable, "-m", "edge_client.main", *flags(tmp_path, free_port)]
-    agent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)  # noqa: S603
+    agent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert agent.stderr is not None
     with agent:
         assert any("no link to the broker" in line for line in iter(agent.stderr.readline, ""))

@@ -121,5 +121,5 @@ def test_state_directory_that_is_a_file_is_a_settings_error(tmp_path: Path) -> N
 
 def test_agent_starts_without_numpy_and_onnxruntime() -> None:
     code = "import sys, edge_client.main; print(sorted({'numpy', 'onnxruntime', 'torch', 'flwr'} & set(sys.modules)))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

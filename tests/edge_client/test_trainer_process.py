@@ -137,7 +137,7 @@ sys.stdin.read()
 def test_child_ends_with_its_agent_even_in_the_middle_of_an_order(lab: "Lab") -> None:
     orders = [order.model_dump_json() for order in (lab.evaluate_order(), endless(lab))]
     arguments = [sys.executable, "-c", AGENT, str(lab.state), str(lab.data), *orders]
-    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as agent:  # noqa: S603 - our own code
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as agent:
         assert agent.stdout is not None
         child = os.pidfd_open(int(agent.stdout.readline()))
         agent.kill()
@@ -149,7 +149,7 @@ def test_child_ends_with_its_agent_even_in_the_middle_of_an_order(lab: "Lab") ->
 def test_child_and_agent_load_neither_torch_nor_onnx_nor_flower() -> None:
     code = "import sys, edge_client.{}; print(*sorted(sys.modules))"
     for module, heavy in (("trainer_child", {"numpy", "onnxruntime"}), ("trainer_process", set[str]())):
-        done = subprocess.run(  # noqa: S603 - our own code
+        done = subprocess.run(
             [sys.executable, "-c", code.format(module)], stdout=subprocess.PIPE, check=True, text=True
         )
         loaded = {name.partition(".")[0] for name in done.stdout.split()}

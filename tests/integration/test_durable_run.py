@@ -143,6 +143,7 @@ def test_killed_broker_that_comes_back_empty_costs_nothing(tmp_path: Path, unbro
     with bench(tmp_path) as made:
         coordinator = made.coordinator()
         made.wait_accepted(2, 1, coordinator)
+        assert made.broker.pid is not None
         os.kill(made.broker.pid, signal.SIGKILL)
         made.broker.restart()
         figures = figures_of(coordinator)

@@ -26,7 +26,7 @@ from shared.settings import BrokerSettings, TlsSettings
 from shared.transport import Connected, Disconnected, Publication, Received, Refused, Subscribed
 
 CONNECT, PUBLISH, PUBACK, SUBSCRIBE, DISCONNECT = 0x10, 0x30, 0x40, 0x80, 0xE0
-JITTER = random.Random(1)  # noqa: S311 -- repeatable on purpose
+JITTER = random.Random(1)
 ACCEPT = bytes([0x20, 3, 0, 0, 0])
 Packet = tuple[int, bytes]
 

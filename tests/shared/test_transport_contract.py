@@ -16,7 +16,7 @@ from shared.memory_transport import MemoryBroker, MemoryTransport
 from shared.paho_transport import PahoTransport, wait_connected
 from shared.transport import Connected, Disconnected, Publication, Received, Refused, Subscribed, Transport
 
-JITTER = random.Random(1)  # noqa: S311 -- repeatable on purpose
+JITTER = random.Random(1)
 PATIENCE_SECONDS = 5.0
 E = TypeVar("E")
 

@@ -303,7 +303,7 @@ def test_every_process_exports_the_same_bytes_whatever_the_example_batch() -> No
     scope: dict[str, str] = {}
     exec(EXPORT_AGAIN.format(batch=9), scope)  # noqa: S102 - the same source as in the other process
     script = EXPORT_AGAIN.format(batch=2) + "print(digest)"
-    other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)  # noqa: S603
+    other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == scope["digest"]
 
 
