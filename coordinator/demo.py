@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,11 +74,7 @@ class Demo:
             clients = self._clients(settings)
             self._say(f"broker {broker.program} at {broker.settings.address}, {len(clients.names)} client processes")
             with clients:
-                self._say(f"baselines without federation: pooled {POOLED_STEPS} steps, each alone {ALONE_STEPS} steps")
-                baselines = measure_baselines(self._task, self._job.seed)
-                self._say(
-                    f"pooled {baselines.pooled:.3f}, alone {baselines.alone_mean:.3f} on everybody's test windows"
-                )
+                baselines = self._baselines(len(clients.names))
                 fleet = self._federate(settings)
                 probe = self._probe(settings, fleet.traffic)
         figures = _summary(fleet, baselines, probe) | {"wall_seconds": round(time.monotonic() - began, 1)}
@@ -100,6 +97,17 @@ class Demo:
             export_folder(client, clients.data_folder(name))
         return clients
 
+    def _baselines(self, clients: int) -> Baselines:
+        self._say(f"baselines without federation: pooled {POOLED_STEPS} steps, each alone {ALONE_STEPS} steps")
+        with self._table.console.status("training what to compare with") as status:
+            baselines = measure_baselines(
+                self._task,
+                self._job.seed,
+                lambda ready: status.update(f"{ready} of {clients + 1} baseline models ready"),
+            )
+        self._say(f"pooled {baselines.pooled:.3f}, alone {baselines.alone_mean:.3f} on everybody's test windows")
+        return baselines
+
     def _federate(self, settings: CoordinatorSettings) -> Fleet:
         table = self._table
         with assembled_run(self._job, self.folder, settings, table.progress, table.closed) as run, table.shown():
@@ -120,10 +128,15 @@ class Demo:
         return DenseProbe(round_figures["uplink_bytes"] / round_figures["updates"], down / len(fleet.devices))
 
 
-def measure_baselines(task: Task, seed: int) -> Baselines:
-    """Train pooled and alone with plain torch, in this process."""
-    alone = alone_accuracies(task, ALONE_STEPS, seed)
-    return Baselines(pooled_accuracy(task, POOLED_STEPS, seed), sum(alone) / len(alone))
+def measure_baselines(task: Task, seed: int, on_model: Callable[[int], None]) -> Baselines:
+    """Train pooled and alone with plain torch, in this process; `on_model` hears how many models are ready."""
+    pooled = pooled_accuracy(task, POOLED_STEPS, seed)
+    alone: list[float] = []
+    on_model(1)
+    for score in alone_accuracies(task, ALONE_STEPS, seed):
+        alone.append(score)
+        on_model(1 + len(alone))
+    return Baselines(pooled, sum(alone) / len(alone))
 
 
 def demo_job(rounds: int | None, seed: int | None) -> Job:

@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared.settings import BrokerSettings
 
 ENV_PREFIX = "GRADSIEVE_"
+FOREIGN_PREFIXES = ("GRADSIEVE_DATA", "GRADSIEVE_EDGE_", "GRADSIEVE_JOB_")
+"""Variables that begin like ours and are for data sets, devices and jobs."""
 
 
 class CoordinatorSettings(BaseModel):

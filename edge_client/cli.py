@@ -9,20 +9,20 @@ from pathlib import Path
 from edge_client.agent import agent_version
 from edge_client.settings import ENV_PREFIX, EdgeSettings
 from shared.errors import DataError
-from shared.settings import load_settings
+from shared.settings import load_settings, split_address
 
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """What the command line asks for: settings by the variable that a flag stands for, and the rest."""
+    """What the command line asks for: settings by the key they stand for, each with its flag and text, and the rest."""
 
     config: Path | None
-    flags: Mapping[str, str]
+    flags: Mapping[str, tuple[str, str]]
     connect_seconds: float | None
 
     def settings(self, environment: Mapping[str, str]) -> EdgeSettings:
         """The device's settings; raises `SettingsError`, or `DataError` when there is no data folder."""
-        settings = load_settings(EdgeSettings, self.config, ENV_PREFIX, {**environment, **self.flags})
+        settings = load_settings(EdgeSettings, self.config, ENV_PREFIX, environment, self.flags)
         if not settings.data.is_dir():
             raise DataError(f"data folder {settings.data}: is not there: create it or name another with --data")
         return settings
@@ -45,22 +45,22 @@ def parse_command_line(arguments: Sequence[str]) -> Invocation:
     parsed = parser.parse_args(arguments)
     host, port = parsed.broker or (None, None)
     flags = {
-        "NAME": parsed.name,
-        "BROKER__HOST": host,
-        "BROKER__PORT": port,
-        "DATA": parsed.data,
-        "STATE_DIR": parsed.state,
-        "TRUSTED_SIGNERS": json.dumps(parsed.trust) if parsed.trust else None,
+        "NAME": ("--name", parsed.name),
+        "BROKER__HOST": ("--broker", host),
+        "BROKER__PORT": ("--broker", port and str(port)),
+        "DATA": ("--data", parsed.data),
+        "STATE_DIR": ("--state", parsed.state),
+        "TRUSTED_SIGNERS": ("--trust", json.dumps(parsed.trust) if parsed.trust else None),
     }
-    given = {ENV_PREFIX + key: value for key, value in flags.items() if value is not None}
+    given = {key: (flag, text) for key, (flag, text) in flags.items() if text is not None}
     return Invocation(parsed.config, given, parsed.connect_seconds)
 
 
-def _address(text: str) -> tuple[str, str]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 1 << 16:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
-    return host.strip("[]"), port
+def _address(text: str) -> tuple[str, int]:
+    try:
+        return split_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _seconds(text: str) -> float:

@@ -17,6 +17,7 @@
     │   └── SignatureError     unsigned, altered, or signed by a key that is not trusted
     ├── DeadlineExceeded       a wait ended; the text says what was waited for
     ├── RunError               a run cannot start, continue or resume
+    ├── FolderInUse            another process works in the folder
     └── TrainerError           the trainer process failed; the text says how
 
 `RemoteError` means their fault, everything else ours or the operator's. Each text names the thing and the remedy.
@@ -107,6 +108,12 @@ class RunError(GradsieveError):
     """A run cannot start, continue or resume; the text says why and what to do."""
 
     exit_code = 70
+
+
+class FolderInUse(GradsieveError):
+    """Another process works in the folder, and two would spoil each other's files; the text names both."""
+
+    exit_code = 75
 
 
 class TrainerError(GradsieveError):

@@ -56,17 +56,32 @@ class BrokerSettings(BaseModel):
         return f"{self.host}:{self.port}"
 
 
-def load_settings(
-    model: type[M], file: Path | None, env_prefix: str, environment: Mapping[str, str] | None = None
-) -> M:
-    """`model` from a TOML file, overridden by variables such as `{env_prefix}BROKER__PORT`.
+def split_address(text: str) -> tuple[str, int]:
+    """Host and port of `HOST:PORT`, an IPv6 host in brackets; raises `ValueError` saying how to write it."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port[:6]) < 1 << 16:
+        raise ValueError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:1883")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
-    A variable that starts with `[` or `{` is read as JSON. Raises `SettingsError`, in one line that names the file or
-    variable, the key and a remedy.
+
+def load_settings(
+    model: type[M],
+    file: Path | None,
+    env_prefix: str,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, tuple[str, str]] | None = None,
+) -> M:
+    """`model` from a TOML file, overridden by variables such as `{env_prefix}BROKER__PORT`, and those by `flags`.
+
+    A flag has a variable's name without the prefix, and is given as what the user typed (`--broker`) and its text. A
+    text that starts with `[` or `{` is read as JSON. Raises `SettingsError`, in one line that names the file, variable
+    or flag, the key and a remedy.
     """
     values = _read_toml(file) if file is not None else {}
     variables = _variables(os.environ if environment is None else environment, env_prefix)
-    for path, (name, text) in variables.items():
+    typed = {_path(name): given for name, given in (flags or {}).items()}
+    variables = {path: given for path, given in variables.items() if path not in typed} | typed
+    for path, (name, text) in sorted(variables.items()):
         _override(values, path, _env_value(name, text), name)
     try:
         return model.model_validate(values)
@@ -84,13 +99,16 @@ def _read_toml(file: Path) -> dict[str, object]:
 
 
 def _variables(environment: Mapping[str, str], prefix: str) -> dict[tuple[str, ...], tuple[str, str]]:
-    """Key path -> variable name and text, parents before children."""
-    found = {
-        tuple(name[len(prefix) :].lower().split("__")): (name, text)
+    """Key path -> what an error calls the variable, and its text."""
+    return {
+        _path(name.removeprefix(prefix)): (f"environment variable {name}", text)
         for name, text in environment.items()
         if name.startswith(prefix)
     }
-    return dict(sorted(found.items()))
+
+
+def _path(name: str) -> tuple[str, ...]:
+    return tuple(name.lower().split("__"))
 
 
 def _env_value(name: str, text: str) -> object:
@@ -99,7 +117,7 @@ def _env_value(name: str, text: str) -> object:
     try:
         value: object = json.loads(text)
     except ValueError as error:
-        raise SettingsError(f"environment variable {name}: is not valid JSON: {error}") from error
+        raise SettingsError(f"{name}: is not valid JSON: {error}") from error
     return value
 
 
@@ -107,7 +125,7 @@ def _override(values: dict[str, object], path: tuple[str, ...], value: object, n
     for key in path[:-1]:
         child = values.setdefault(key, {})
         if not isinstance(child, dict):
-            raise SettingsError(f"environment variable {name}: {key} is a single value, nothing can be below it")
+            raise SettingsError(f"{name}: {key} is a single value, nothing can be below it")
         values = child
     values[path[-1]] = value
 
@@ -124,14 +142,15 @@ def _explain(
     first, rest = faults[0], len(faults) - 1
     location = tuple(str(part) for part in first["loc"])
     variable = variables.get(location)
-    source = f"environment variable {variable[0]}" if variable else str(file or "settings")
+    source = variable[0] if variable else str(file or "settings")
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
         text = f"unknown key {key}{_hint(model, location)}"
     elif first["type"] == "missing":
         text = f"{key} is missing: set it in the file or as {prefix}{'__'.join(location).upper()}"
     else:
-        text = f"{key}: {first['msg']}" if key else first["msg"]
+        fault = first["msg"].removeprefix("Value error, ")
+        text = f"{key}: {fault}" if key else fault
     return f"{source}: {text}" + (f" (and {rest} more)" if rest else "")
 
 

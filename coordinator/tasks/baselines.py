@@ -24,17 +24,14 @@ def pooled_accuracy(task: Task, steps: int, seed: int) -> float:
         return accuracy(_trained(task, x, y, steps, seed), splits)
 
 
-def alone_accuracies(task: Task, steps: int, seed: int) -> list[float]:
-    """For each client, the accuracy of a model trained for `steps` on its windows only, tested on everybody's."""
+def alone_accuracies(task: Task, steps: int, seed: int) -> Iterator[float]:
+    """Client by client, the accuracy of a model trained for `steps` on its windows only, tested on everybody's."""
     splits = _splits(task)
-    with _one_thread():
-        return [
-            accuracy(
-                _trained(task, torch.from_numpy(split.train_x), torch.from_numpy(split.train_y), steps, seed + number),
-                splits,
-            )
-            for number, split in enumerate(splits)
-        ]
+    for number, split in enumerate(splits):
+        with _one_thread():
+            x, y = torch.from_numpy(split.train_x), torch.from_numpy(split.train_y)
+            score = accuracy(_trained(task, x, y, steps, seed + number), splits)
+        yield score
 
 
 def accuracy(model: torch.nn.Module, splits: list[Split]) -> float:

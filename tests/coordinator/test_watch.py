@@ -176,7 +176,7 @@ def _two_sided_task() -> Task:
 
 def test_pooling_beats_the_client_that_never_saw_a_class() -> None:
     task = _two_sided_task()
-    pooled, alone = pooled_accuracy(task, 200, seed=0), alone_accuracies(task, 200, seed=0)
+    pooled, alone = pooled_accuracy(task, 200, seed=0), list(alone_accuracies(task, 200, seed=0))
     assert pooled > 0.9
     assert alone[0] > 0.9
     # All quiet: half right on the first client's windows, all right on its own.
