@@ -60,8 +60,7 @@ class Admission:
         self._server_round = server_round
         self._run_tag = run_tag(run)
         self._base_tag = base_tag(base)
-        dense_bytes = 4 * layout.size + OBJECT_OVERHEAD_BYTES
-        self._largest_bytes = limits.largest_object_bytes or dense_bytes
+        self._largest_bytes = limits.largest_object_bytes or dense_object_bytes(layout)
         self._largest_norm = limits.largest_norm_ratio * typical_norm if typical_norm else sys.float_info.max
 
     def judge(self, content: bytes) -> Admitted | Ruling:
@@ -125,6 +124,11 @@ class Admission:
             values_by_tensor=tuple(np.diff(np.searchsorted(update.indices, self._layout.offsets)).tolist()),
             norm=norm(update),
         )
+
+
+def dense_object_bytes(layout: Layout) -> int:
+    """The largest object that an update can be: every value as float32."""
+    return 4 * layout.size + OBJECT_OVERHEAD_BYTES
 
 
 def typical_norm(norms: Sequence[float]) -> float | None:

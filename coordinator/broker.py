@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from coordinator.watchdog import end_with_us
 from shared.errors import BrokerUnreachable, SettingsError
 from shared.settings import BrokerSettings
 
@@ -107,7 +108,7 @@ class DevBroker:
                 stderr=stderr,
                 start_new_session=True,  # an interrupt from the keyboard is for us: we say goodbye first
             )
-        self._watchdog = _stop_with_us(self._broker.pid, folder)
+        self._watchdog = end_with_us([self._broker.pid], folder)
         try:
             self._wait_until_listening(folder / "stderr")
         except BrokerUnreachable:
@@ -185,17 +186,6 @@ def _check_port_is_free(port: int) -> None:
         raise SettingsError(
             f"port {port} on {HOST} cannot be used ({error.strerror}): stop what listens there, or give another port"
         ) from error
-
-
-def _stop_with_us(pid: int, folder: Path) -> subprocess.Popen[bytes]:
-    """A shell that ends `pid` and removes its folder when our end of its standard input closes, however we die."""
-    return subprocess.Popen(  # noqa: S603 -- a fixed program with a number and our own folder
-        ["/bin/sh", "-c", 'read -r _; kill "$1"; rm -rf "$2"', "watchdog", str(pid), str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
 
 
 def _end(process: subprocess.Popen[bytes], how: signal.Signals) -> None:

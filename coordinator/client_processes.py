@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from coordinator.watchdog import end_with_us
 from shared.settings import BrokerSettings
 
 STOP_SECONDS = 10.0
@@ -17,7 +18,10 @@ STOP_SECONDS = 10.0
 
 @dataclass
 class ClientProcesses:
-    """Starts `gradsieve-edge run` for each of `names`; everything is below `folder`. Ended, by id, on exit."""
+    """Starts `gradsieve-edge run` for each of `names`; everything is below `folder`.
+
+    They are ended, by id, at the end of the block, and those it began with also when this process is killed.
+    """
 
     folder: Path
     names: list[str]
@@ -25,6 +29,7 @@ class ClientProcesses:
     trusted_key: str
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _logs: list[IO[bytes]] = field(default_factory=list)
+    _watchdog: subprocess.Popen[bytes] | None = None
 
     def data_folder(self, name: str) -> Path:
         """Where a client's recordings are to be put before it is started."""
@@ -45,7 +50,9 @@ class ClientProcesses:
         command = [sys.executable, "-m", "edge_client.main", "run", "--name", name, "--broker", self.broker.address]
         command += ["--data", str(self.data_folder(name)), "--state", str(own / "state"), "--trust", self.trusted_key]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)  # noqa: S603
+        process = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )  # noqa: S603
         self._processes[name] = process
         return process.pid
 
@@ -59,6 +66,9 @@ class ClientProcesses:
 
     def stop(self) -> None:
         """Ask every client to leave, and kill those that have not after ten seconds."""
+        if self._watchdog is not None:
+            self._watchdog.kill()
+            self._watchdog.communicate()
         for process in self._processes.values():
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -73,8 +83,7 @@ class ClientProcesses:
             log.close()
 
     def __enter__(self) -> Self:
-        for name in self.names:
-            self.start(name)
+        self._watchdog = end_with_us([self.start(name) for name in self.names])
         return self
 
     def __exit__(

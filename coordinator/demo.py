@@ -23,8 +23,8 @@ from coordinator.tasks.registry import task_by_name
 from coordinator.tasks.task import Task, export_folder
 from shared.errors import RunError
 
-POOLED_STEPS = 1800
-ALONE_STEPS = 400
+POOLED_STEPS = 1200
+ALONE_STEPS = 200
 MARKER = ".gradsieve-demo"
 """Only a folder with this file in it is ever emptied."""
 WATCH_JOB = Path(__file__).parent / "tasks" / "watch.toml"
@@ -85,7 +85,8 @@ class Demo:
         path = self.folder.path
         if path.exists() and any(path.iterdir()) and not (path / MARKER).exists():
             raise RunError(f"{path} is not empty and no demo made it: choose another --out")
-        shutil.rmtree(path, ignore_errors=True)
+        if path.exists():
+            shutil.rmtree(path)
         path.mkdir(parents=True)
         (path / MARKER).touch()
 

@@ -3,10 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from shared.errors import MessageError
 from shared.messages import Birth, Death, Heartbeat
 
 LEASE_SECONDS = 90.0
 """Any message renews a device's lease; without one the device counts as gone, will or no will."""
+MOST_DEVICES = 100_000
+"""Devices that are remembered; on a broker without access rules anybody may invent names."""
 
 
 @dataclass(slots=True)
@@ -54,7 +57,10 @@ class Fleet:
         self.devices.setdefault(name, Device(name, gone_since=now, last_heard=now))
 
     def heard(self, name: str, now: float, packet_bytes: int) -> bool:
-        """Renew the lease of a device by any message of its own; False when it never stated itself."""
+        """Renew the lease of a device by any message of its own; False when it never stated itself.
+
+        Raises `MessageError`, as `born` does, for a new device when too many are known.
+        """
         device = self._heard(name, now)
         device.received_bytes += packet_bytes
         return device.online
@@ -64,6 +70,11 @@ class Fleet:
         device = self.devices[name]
         device.heartbeat = heartbeat
         device.heartbeats += 1
+
+    def renew(self, now: float) -> None:
+        """Begin every lease anew: while our own link was away, nobody could be heard."""
+        for device in self.devices.values():
+            device.last_heard = now
 
     def expire(self, now: float) -> list[str]:
         """Devices whose lease ran out by `now`; each is named once."""
@@ -82,6 +93,10 @@ class Fleet:
         return 0.0 if device is None or device.online else now - device.gone_since
 
     def _heard(self, name: str, now: float) -> Device:
+        if name not in self.devices and len(self.devices) >= MOST_DEVICES:
+            raise MessageError(
+                f"{MOST_DEVICES} devices are known already: let the broker's access rules keep others out"
+            )
         device = self.devices.setdefault(name, Device(name, gone_since=now))
         device.last_heard = now
         return device

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from coordinator.admission import Admission, Admitted
 from coordinator.journal import Journal
+from shared.errors import RunError
 from shared.verdicts import Ruling, Verdict
 
 log = logging.getLogger(__name__)
@@ -22,33 +23,44 @@ class Intake:
         self._admission: Admission | None = None
         self._accepted: set[str] = set()
         self._refused: dict[str, Ruling] = {}
+        self._owners: dict[str, str] = {}
         self.frozen = False
 
     def open(self, server_round: int, cohort: Sequence[str], admission: Admission | None) -> None:
         """Begin to take updates of a round, those in the journal first; without `admission` it is frozen already."""
         self._round, self._cohort, self._admission = server_round, frozenset(cohort), admission
         self.frozen = admission is None
-        self._accepted = self._journal.accepted_devices(self._run, server_round)
+        self._owners = {u.digest: u.device for u in self._journal.updates(self._run, server_round)}
+        self._accepted = set(self._owners.values())
         self._refused = {}
 
     def take(self, device: str, content: bytes) -> Ruling:
         """The verdict on an uploaded object; DONE only after the journal has committed it."""
-        ruling = self._judge(device, content)
-        if ruling.verdict is Verdict.DONE:
-            self._accepted.add(device)
-        elif ruling.verdict is not Verdict.RETRY_AFTER:
-            self._refuse(device, content, ruling)
+        digest = hashlib.sha256(content).hexdigest()
+        try:
+            ruling = self._judge(device, content, digest)
+            if ruling.verdict is not Verdict.DONE and ruling.verdict is not Verdict.RETRY_AFTER:
+                self._refuse(device, content, digest, ruling)
+        except RunError as error:
+            log.error("%s", error)
+            return Ruling(Verdict.RETRY_AFTER, "the coordinator cannot store updates now")
         return ruling
 
-    def _refuse(self, device: str, content: bytes, ruling: Ruling) -> None:
-        digest = hashlib.sha256(content).hexdigest()
+    def note_trouble(self, text: str) -> None:
+        """Keep a line for the operator; where the journal cannot be written, the log has it."""
+        try:
+            self._journal.note(self._run, "trouble", text)
+        except RunError as error:
+            log.error("%s", error)
+
+    def _refuse(self, device: str, content: bytes, digest: str, ruling: Ruling) -> None:
         self._journal.refuse(self._run, self._round, device, ruling, digest, len(content))
         log.warning("refused an update of %s: %s %s", device, ruling.verdict.name.lower(), ruling.reason)
         if ruling.verdict is Verdict.REFUSED:
             self._refused[device] = ruling
 
-    def _judge(self, device: str, content: bytes) -> Ruling:
-        if self._journal.holds(self._run, device, hashlib.sha256(content).hexdigest()):
+    def _judge(self, device: str, content: bytes, digest: str) -> Ruling:
+        if self._journal.holds(self._run, device, digest):
             return Ruling(Verdict.DONE)
         if self._admission is None and not self.frozen:
             return Ruling(Verdict.RETRY_AFTER, "this coordinator has not opened a round yet")
@@ -56,10 +68,16 @@ class Intake:
             return Ruling(Verdict.STALE_ROUND, f"round {self._round} is closed")
         if device not in self._cohort:
             return Ruling(Verdict.REFUSED, f"{device} was not asked to train in round {self._round}")
+        if (owner := self._owners.get(digest, device)) != device:
+            return Ruling(Verdict.REFUSED, f"the very bytes that {owner} sent: a device must send its own update")
         admitted = self._admission.judge(content)
         if not isinstance(admitted, Admitted):
             return admitted
-        return self._journal.accept(self._run, self._round, device, content, admitted.facts)
+        ruling = self._journal.accept(self._run, self._round, device, content, admitted.facts)
+        if ruling.verdict is Verdict.DONE:
+            self._owners[digest] = device
+            self._accepted.add(device)
+        return ruling
 
     def refusal(self, device: str) -> str:
         """Why a device's update of this round was refused for good; empty when it was not."""

@@ -4,26 +4,37 @@ import math
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from shared.compression.registry import codec_by_name
+from shared.errors import SettingsError
 from shared.settings import load_settings
 
+
+def _known_codec(name: str) -> str:
+    try:
+        return codec_by_name(name).name
+    except SettingsError as error:
+        raise ValueError(str(error)) from None
+
+
 Share = Annotated[float, Field(gt=0, le=1)]
+CodecName = Annotated[str, AfterValidator(_known_codec)]
 
 
 class JobPart(BaseModel):
-    """Root of the job's tables: frozen, unknown keys rejected."""
+    """Root of the job's tables: frozen; unknown keys, infinities and NaN rejected."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Work(JobPart):
     """What a device does in a round."""
 
-    steps: int = Field(50, ge=1, description="optimiser steps a round and device")
-    batch_size: int = Field(32, ge=1, description="examples a step")
-    learning_rate: float = Field(0.05, gt=0, description="of the first round")
-    final_learning_rate: float = Field(0.05, gt=0, description="of the last round; between them a half cosine")
+    steps: int = Field(50, ge=1, le=1_000_000, description="optimiser steps a round and device")
+    batch_size: int = Field(32, ge=1, le=65_536, description="examples a step")
+    learning_rate: float = Field(0.05, gt=0, le=1e3, description="of the first round")
+    final_learning_rate: float = Field(0.05, gt=0, le=1e3, description="of the last round; between them a half cosine")
     momentum: float = Field(0.9, ge=0, lt=1, description="of the local optimiser, which starts anew every round")
     weight_decay: float = Field(0.0, ge=0, le=1, description="L2 factor")
     clip_norm: float | None = Field(None, gt=0, description="largest Euclidean norm of a step's gradient")
@@ -40,7 +51,7 @@ class Work(JobPart):
 class Sieve(JobPart):
     """How updates travel up."""
 
-    codec: str = Field("partition", description="partition, stc or dense")
+    codec: CodecName = Field("partition", description="partition, stc or dense")
     prior: Literal["public", "none"] = Field("public", description="does the round plan predict block densities")
     budget_bytes: int = Field(300, ge=16, description="codec frame of one update")
 
@@ -48,7 +59,7 @@ class Sieve(JobPart):
 class Downlink(JobPart):
     """How the model travels down."""
 
-    codec: str = Field("partition", description="partition, stc or dense")
+    codec: CodecName = Field("partition", description="partition, stc or dense")
     budget_bytes: int = Field(3000, ge=16, description="codec frame of one round's delta")
 
 
@@ -66,8 +77,8 @@ class Fleet(JobPart):
     minimum_devices: int = Field(1, ge=1, description="devices that must be online before the first round")
     minimum_updates: int = Field(1, ge=1, description="updates below which a round is void; fewer devices online: wait")
     participation: Share = Field(1.0, description="share of the online devices asked to train in a round")
-    gather_seconds: float = Field(60.0, gt=0, description="longest wait for the devices before a round")
-    round_seconds: float = Field(120.0, gt=0, description="longest wait for the updates of a round")
+    gather_seconds: float = Field(60.0, gt=0, le=604_800, description="longest wait for the devices before a round")
+    round_seconds: float = Field(120.0, gt=0, le=3600, description="longest wait for the updates of a round")
     grace_seconds: float = Field(5.0, ge=0, description="how long an offline device is still waited for")
     largest_examples: int = Field(1_000_000, ge=1, description="example count above which an update is refused")
 
@@ -78,12 +89,25 @@ class Job(JobPart):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,23}$", description="becomes part of the run's id")
     task: str = Field(description="a task gradsieve ships, such as watch")
     rounds: int = Field(50, ge=1, le=100_000, description="rounds to train")
-    seed: int = Field(1, ge=0, description="of initial weights, sampling and local data order")
+    seed: int = Field(1, ge=0, le=1 << 53, description="of initial weights, sampling and local data order")
     work: Work = Work()
     sieve: Sieve = Sieve()
     downlink: Downlink = Downlink()
     server: Server = Server()
     fleet: Fleet = Fleet()
+
+    def changes_since(self, earlier: "Job") -> list[str]:
+        """What this job says otherwise than an earlier one, such as `work.steps = 40 instead of 20`."""
+        now, before = _flat(self.model_dump()), _flat(earlier.model_dump())
+        return [f"{key} = {now[key]!r} instead of {before[key]!r}" for key in now if now[key] != before[key]]
+
+
+def _flat(values: dict[str, object], prefix: str = "") -> dict[str, object]:
+    """Nested tables with their keys joined by dots."""
+    flat: dict[str, object] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
 
 
 def load_job(path: Path) -> Job:

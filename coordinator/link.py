@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from coordinator.complaints import Complaints
 from coordinator.fleet import Fleet
 from coordinator.publisher import Publisher
-from shared.errors import FrameError, MessageError, RemoteError
+from shared.errors import FrameError, MessageError, RemoteError, RunError
 from shared.frame import FrameKind, unpack_frame
 from shared.messages import (
     DEVICE_EVENT,
@@ -44,6 +45,8 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.5
 RETRY_SECONDS = 2
+WANT_SECONDS = 4.0
+"""An object is not published again so soon: it is retained, and devices ask after five seconds of silence."""
 
 
 class LinkHandler(Protocol):
@@ -57,6 +60,9 @@ class LinkHandler(Protocol):
 
     def on_event(self, device: str, event: Evaluated | Trouble) -> None:
         """A device reports a result or a trouble."""
+
+    def on_complaint(self, text: str) -> None:
+        """Something an operator should know of; at most one a minute of each device and kind."""
 
 
 class Link:
@@ -86,7 +92,10 @@ class Link:
         self._clock = clock
         self._handler: LinkHandler | None = None
         self._senders: dict[str, list[Sender]] = {}
+        self._complaints = Complaints()
+        self._wants: dict[str, float] = {}
         self._stopping = threading.Event()
+        self._broken = False
         self._thread = threading.Thread(target=self._work, name="link", daemon=True)
 
     def start(self, handler: LinkHandler) -> None:
@@ -113,8 +122,7 @@ class Link:
     def send_object(self, device: str, content: bytes) -> None:
         """Send an object to one device, resumably."""
         with self.changed:
-            limit = self.connected.max_payload_bytes if self.connected else self.publisher.chunk_bytes
-            sender = Sender(content, min(limit, self.publisher.chunk_bytes), self._jitter)
+            sender = Sender(content, self.publisher.piece_bytes, self._jitter)
             self._senders.setdefault(device, []).append(sender)
             self._push(device, sender.start(self._clock()))
 
@@ -124,11 +132,25 @@ class Link:
             self._senders.pop(device, None)
 
     def wait_until(self, ready: Callable[[], bool], timeout_seconds: float) -> bool:
-        """Wait until `ready()` holds, checked whenever something changed; False when `timeout_seconds` passed first."""
+        """Wait until `ready()` holds, checked whenever something changed; False when `timeout_seconds` passed first.
+
+        Raises `RunError` when the link's own thread has ended by a fault: nothing would ever change again.
+        """
         with self.changed:
-            return self.changed.wait_for(ready, timeout_seconds)
+            done = self.changed.wait_for(lambda: self._broken or ready(), timeout_seconds)
+            if self._broken:
+                raise RunError("the coordinator's link failed by a fault of its own: see the log, then --resume")
+            return done
 
     def _work(self) -> None:
+        try:
+            self._serve()
+        finally:
+            with self.changed:
+                self._broken = not self._stopping.is_set()
+                self.changed.notify_all()
+
+    def _serve(self) -> None:
         next_tick = self._clock()
         while not self._stopping.is_set():
             event = self.transport.receive(max(0.0, next_tick - self._clock()))
@@ -146,6 +168,8 @@ class Link:
         match event:
             case Connected():
                 self.connected = event
+                self.publisher.broker_limit_bytes = event.max_payload_bytes
+                self.fleet.renew(self._clock())
                 self.transport.subscribe(self._topics.all_uplinks())
             case Subscribed():
                 self.publisher.restate()
@@ -156,17 +180,28 @@ class Link:
                 if self.connected or reason != self.last_disconnect:
                     log.warning("broker away: %s", reason)
                 self.connected, self.last_disconnect = None, reason
-            case Refused(topic, error):
-                log.warning("%s was not published: %s", topic, error)
+            case Refused(error=error):
+                self._complain(f"refused {type(error).__name__}", f"not published: {error}")
 
     def _on_message(self, message: Received) -> None:
         if not message.payload:
             return
+        sender = "a stranger"
         try:
             source = self._topics.parse_uplink(message.topic)
+            sender = source.device
             self._dispatch(source.device, source.channel, message)
         except RemoteError as error:
-            log.warning("refused a message on %s: %s", message.topic, error)
+            self._complain(sender, f"{sender}: refused a message on {message.topic[:120]!r}: {error}")
+
+    def _complain(self, source: str, text: str) -> None:
+        held_back = self._complaints.admit(source, self._clock())
+        if held_back is None:
+            return
+        line = text + (f" ({held_back} more since the last such line)" if held_back else "")
+        log.warning("%s", line)
+        if self._handler:
+            self._handler.on_complaint(line)
 
     def _dispatch(self, device: str, channel: str, message: Received) -> None:
         now = self._clock()
@@ -223,18 +258,27 @@ class Link:
             case Heartbeat():
                 self.fleet.beat(device, event)
             case Want():
-                if not self.publisher.want(event.digest):
-                    log.info("%s wants %s, which no open round has", device, event.digest[:12])
+                self._on_want(device, event.digest)
             case Evaluated() | Trouble():
                 if isinstance(event, Trouble):
                     self.fleet.devices[device].last_trouble = f"{event.code}: {event.text}"
-                    log.warning("%s reports %s: %s", device, event.code, event.text)
+                    self._complain(f"{device} {event.code}", f"{device} reports {event.code}: {event.text}")
                 if self._handler:
                     self._handler.on_event(device, event)
 
+    def _on_want(self, device: str, digest: str) -> None:
+        now = self._clock()
+        self._wants = {known: since for known, since in self._wants.items() if now - since < WANT_SECONDS}
+        if digest in self._wants:
+            return
+        if self.publisher.want(digest):
+            self._wants[digest] = now
+        else:
+            self._complain(f"{device} want", f"{device} wants {digest[:12]}, which no open round has")
+
     def _on_tick(self) -> None:
         now = self._clock()
-        for device in self.fleet.expire(now):
+        for device in self.fleet.expire(now) if self.connected else ():
             log.info("%s has not been heard of for its whole lease: counted as gone", device)
         for reply in self._receiver.on_tick(now):
             self._push(reply.peer, [reply.payload])

@@ -46,8 +46,11 @@ class LiveTable:
         self.console.print(f"{self._elapsed()}  {text}", highlight=False, soft_wrap=True)
 
     def progress(self, progress: Progress) -> None:
-        """Show what the run is doing."""
-        self._phase = f"round {progress.server_round}/{self.rounds}: {progress.phase}"
+        """Show what the run is doing; without a table, a line says what is waited for."""
+        round_ = f"round {progress.server_round}/{self.rounds}: " if progress.server_round else ""
+        self._phase = round_ + progress.phase
+        if self._live is None and progress.phase.startswith("waiting"):
+            self.say(self._phase)
         self._update()
 
     def closed(self, record: RoundRecord) -> None:

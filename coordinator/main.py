@@ -1,8 +1,10 @@
 """`gradsieve`: the command line of operator and researcher. Each command is a file in `commands/`."""
 
 import os
+import signal
 import sys
 
+import click
 import typer
 
 from coordinator.commands.demo import demo
@@ -11,6 +13,9 @@ from coordinator.commands.run import run
 from coordinator.commands.serve import serve
 from coordinator.commands.status import status
 from shared.errors import GradsieveError
+
+IO_ERROR = 74
+"""Exit code for a file or folder that cannot be used; as in sysexits.h."""
 
 app = typer.Typer(
     help="Federated learning for edge boards over MQTT: a device uploads only the gradients that matter.",
@@ -25,12 +30,19 @@ for command in (demo, run, serve, status, report):
 def main() -> None:
     """Run a command; an error of ours is one line on stderr and its own exit code, never a traceback."""
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        app()
+        app(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
     except GradsieveError as error:
         print(f"gradsieve: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except OSError as error:
+        print(f"gradsieve: {error}: check the path, its rights and the space left", file=sys.stderr)
+        sys.exit(IO_ERROR)
+    except (click.Abort, KeyboardInterrupt):
         print("gradsieve: interrupted; a run continues with --resume", file=sys.stderr)
         sys.exit(130)
 

@@ -21,13 +21,14 @@ from coordinator.flower_compat import (
 from coordinator.intake import Intake
 from coordinator.link import Link
 from coordinator.round_offer import offer_from_record
-from shared.errors import MessageError, RunError
+from shared.errors import BrokerUnreachable, MessageError, RunError
 from shared.messages import EvaluateCommand, Evaluated, RoundManifest, TrainCommand, Trouble
 from shared.verdicts import Ruling, Verdict
 
 log = logging.getLogger(__name__)
 
 LONGEST_WAIT_SECONDS = 3600.0
+MOST_NAMES = 8
 ERROR_LOST, ERROR_REFUSED, ERROR_TROUBLE, ERROR_LATE = 1001, 1002, 1003, 1004
 
 
@@ -119,12 +120,18 @@ class MqttGrid(Grid):
         return [reply for reply in taken if reply is not None]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Send, wait until every device answered or is lost, at most `timeout` seconds (never more than an hour)."""
+        """Send, wait until every device answered or is lost, at most `timeout` seconds (never more than an hour).
+
+        Raises `BrokerUnreachable` when the time passed while the broker was away: its silence is no answer.
+        """
         seconds = min(timeout or LONGEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS)
         ids = [self._push(message, self._clock() + seconds) for message in messages]
         if not self._link.wait_until(lambda: self._all_replied(ids), seconds):
-            late = [self._pending[key].device for key in ids if self._pending[key].reply is None]
-            log.warning("deadline of %.0f s passed: no answer from %s", seconds, ", ".join(late))
+            late = _some([self._pending[key].device for key in ids if self._pending[key].reply is None])
+            if self._link.connected is None:
+                away = f"while the broker was away ({self._link.last_disconnect})"
+                raise BrokerUnreachable(f"waited {seconds:.0f} s for {late} {away}: resume the run when it is back")
+            log.warning("deadline of %.0f s passed: no answer from %s", seconds, late)
         with self._link.changed:
             pending = sorted((self._pending.pop(key) for key in ids), key=lambda p: p.device)
         if pending and self._takes_updates(pending[0]):
@@ -150,11 +157,19 @@ class MqttGrid(Grid):
         for pending in self._pending.values():
             if pending.device != device or pending.reply is not None or pending.manifest is None:
                 continue
-            if isinstance(event, Trouble):
-                if event.code != "wrong_message" and event.server_round in (None, pending.manifest.server_round):
-                    pending.reply = _error(pending, ERROR_TROUBLE, f"{event.code}: {event.text}")
-            elif pending.category == "evaluate" and event.server_round == pending.manifest.server_round:
-                pending.reply = _evaluation(pending, event)
+            run, server_round = pending.manifest.run, pending.manifest.server_round
+            if event.run not in (None, run) or event.server_round not in (None, server_round):
+                continue
+            if isinstance(event, Evaluated):
+                if pending.category == "evaluate":
+                    pending.reply = _evaluation(pending, event)
+            elif event.code != "wrong_message":
+                pending.reply = _error(pending, ERROR_TROUBLE, f"{event.code}: {event.text}")
+
+    def on_complaint(self, text: str) -> None:
+        """Into the run's journal, for `status` and report."""
+        if self._intake is not None:
+            self._intake.note_trouble(text)
 
     def _push(self, message: Message, expires: float) -> str:
         message_id = uuid4().hex
@@ -243,6 +258,14 @@ def _error(pending: Pending, code: int, reason: str) -> Message:
     return Message(Error(code, f"{pending.device}: {reason}"), reply_to=pending.message)
 
 
+def _some(names: list[str]) -> str:
+    """The names, of many only the first."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
 def _evaluation(pending: Pending, event: Evaluated) -> Message:
+    if event.correct > event.examples:
+        return _error(pending, ERROR_REFUSED, f"claims {event.correct} correct of {event.examples} examples")
     metrics = MetricRecord({"num-examples": event.examples, "loss": event.loss, "correct": event.correct})
     return Message(RecordDict({"metrics": metrics}), reply_to=pending.message)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from coordinator.round_offer import RoundOffer
 from shared.blobs import chunks_of
+from shared.errors import PayloadTooLarge
 from shared.messages import CoordinatorState, dump
 from shared.signing import SigningKey, seal
 from shared.topics import Topics
@@ -24,6 +25,8 @@ class Publisher:
     key: SigningKey
     epoch: str
     chunk_bytes: int
+    broker_limit_bytes: int | None = None
+    """Largest payload that the broker takes; None before it said so."""
     _offers: dict[str, RoundOffer] = field(default_factory=dict)
     _published: dict[str, int] = field(default_factory=dict)
 
@@ -40,8 +43,17 @@ class Publisher:
         for digest in published:
             self.want(digest)
 
+    @property
+    def piece_bytes(self) -> int:
+        """Longest piece of an object in one message, within what the broker takes."""
+        return min(self.chunk_bytes, self.broker_limit_bytes or self.chunk_bytes)
+
     def announce(self, offer: RoundOffer) -> None:
-        """Publish a round, replacing the run's last one, and clear the objects that are superseded."""
+        """Publish a round, replacing the run's last one, and clear the objects that are superseded.
+
+        Raises `PayloadTooLarge` when the broker does not take the manifest: no device would ever see it.
+        """
+        self._check_size(offer)
         previous = self._offers.get(offer.manifest.run)
         self._offers[offer.manifest.run] = offer
         for digest in set(previous.blobs) - set(offer.blobs) if previous else ():
@@ -56,7 +68,7 @@ class Publisher:
         content = next((o.blobs[digest] for o in self._offers.values() if digest in o.blobs), None)
         if content is None:
             return False
-        chunks = chunks_of(content, self.chunk_bytes)
+        chunks = chunks_of(content, self.piece_bytes)
         for index, chunk in enumerate(chunks):
             self.transport.publish(Publication(self.topics.blob_chunk(digest, index), chunk, retain=True))
         self._published[digest] = len(chunks)
@@ -79,11 +91,21 @@ class Publisher:
         body = dump(CoordinatorState(online=online, epoch=self.epoch))
         return Publication(topic, seal(self.key, topic, body), retain=True)
 
+    def _check_size(self, offer: RoundOffer) -> None:
+        size_bytes, limit = len(self._sealed(offer).payload), self.broker_limit_bytes
+        if limit is not None and size_bytes > limit:
+            raise PayloadTooLarge(
+                f"a round manifest of {size_bytes} bytes is above the {limit} that the broker takes: "
+                "raise the broker's max_packet_size, or lower downlink.budget_bytes in the job"
+            )
+
     def _publish_manifest(self, offer: RoundOffer) -> None:
-        topic = self.topics.round_manifest(offer.manifest.run)
-        text = dump(offer.manifest)
+        self.transport.publish(self._sealed(offer))
+
+    def _sealed(self, offer: RoundOffer) -> Publication:
+        topic, text = self.topics.round_manifest(offer.manifest.run), dump(offer.manifest)
         body = write_varint(len(text)) + text + offer.attachment
-        self.transport.publish(Publication(topic, seal(self.key, topic, body), retain=True))
+        return Publication(topic, seal(self.key, topic, body), retain=True)
 
     def _clear_blob(self, digest: str) -> None:
         for index in range(self._published.pop(digest, 0)):

@@ -121,20 +121,25 @@ class Run:
         last = self.journal.last_round(self.id)
         if last is not None and last.server_round == server_round:
             return last
-        self._report(server_round, "waiting for devices")
         fleet = self.job.fleet
-        cohort = self.strategy.select(
-            server_round, self._gather(fleet.minimum_updates if last else fleet.minimum_devices)
-        )
+        devices = self._gather(server_round, fleet.minimum_updates if last else fleet.minimum_devices)
+        cohort = self.strategy.select(server_round, devices)
         plan = self.strategy.next_plan().to_bytes()
         return self.journal.open_round(self.id, server_round, self.strategy.model.digest, cohort, plan)
 
-    def _gather(self, wanted: int) -> list[str]:
-        """The devices online, once there are `wanted` of them."""
+    def _gather(self, server_round: int, wanted: int) -> list[str]:
+        """The devices online, once there are `wanted` of them and the broker is there to reach them."""
         seconds = self.job.fleet.gather_seconds
-        enough = self._link.wait_until(lambda: len(self._grid.devices()) >= wanted, seconds)
+
+        def enough() -> bool:
+            return self._link.connected is not None and len(self._grid.devices()) >= wanted
+
+        if not self._link.wait_until(enough, 0):
+            online = len(self._grid.devices())
+            self._report(server_round, f"waiting for {wanted} devices, {online} online, at most {seconds:g} s")
+        gathered = self._link.wait_until(enough, seconds)
         devices = self._grid.devices()
-        if not enough:
+        if not gathered:
             raise DeadlineExceeded(
                 f"waited {seconds:.0f} s for {wanted} devices, {len(devices)} are online"
                 f"{': ' + ', '.join(devices) if devices else ''}; start more, or lower minimum_devices in [fleet]"

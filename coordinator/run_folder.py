@@ -1,10 +1,8 @@
 """The folder of one run: job, bundle, journal, checkpoints, and what people read afterwards."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordinator.job import Job
 from shared.errors import RunError
 
 
@@ -49,16 +47,14 @@ class RunFolder:
         """The final model, safetensors by tensor name."""
         return self.path / "model.safetensors"
 
-    def run_id(self, job: Job) -> str:
-        """The run's id on the wire: the job's name and a few digits of its content and this folder's name."""
-        seed = f"{job.model_dump_json()}|{self.path.name}"
-        return f"{job.name}-{hashlib.sha256(seed.encode()).hexdigest()[:6]}"
-
     def begin(self, resume: bool) -> None:
         """Make the folder; raises `RunError` when a run is there and `resume` is off, or none is there and it is on."""
-        present = self.journal.exists()
+        present = self.journal.is_file()
         if present and not resume:
             raise RunError(f"{self.path} holds a run already: continue it with --resume, or choose another --out")
         if resume and not present:
             raise RunError(f"{self.path} holds no run to resume: leave out --resume to begin one")
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be made ({error.strerror}): choose another --out") from None

@@ -14,7 +14,7 @@ FOREIGN_PREFIXES = ("GRADSIEVE_DATA", "GRADSIEVE_EDGE_", "GRADSIEVE_JOB_")
 class CoordinatorSettings(BaseModel):
     """Read once at the start, from a TOML file and variables such as GRADSIEVE_BROKER__HOST."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     broker: BrokerSettings = BrokerSettings()
     topic_root: str = Field("gs", pattern=r"^[A-Za-z0-9_-]{1,32}$", description="first level of every topic")

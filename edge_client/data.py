@@ -2,6 +2,7 @@
 
 import os
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from shared.errors import DataError
 from shared.layout import F32
 
 REMEDY = "write it as numpy.savez(file, x=<float32 [samples, channels]>, y=<integer label>)"
+UNREADABLE = (OSError, EOFError, ValueError, TypeError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+"""What numpy and zipfile raise on a file that is not an array, is damaged, encrypted, or claims more than fits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ def _read(path: Path) -> tuple[F32, int]:
         after = _state(path.stat())
     except KeyError as error:
         raise DataError(f"{path.name}: {error.args[0]}: {REMEDY}") from error
-    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise DataError(f"{path.name}: not a readable .npz file ({error}): {REMEDY}") from error
     if before != after:
         raise DataError(f"{path.name}: changed while it was read: write elsewhere, then move it into the folder")

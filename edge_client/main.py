@@ -16,7 +16,11 @@ from edge_client.settings import EdgeSettings
 from edge_client.trainer import Trainer
 from edge_client.trainer_process import ProcessTrainer
 from shared.errors import GradsieveError
+from shared.folder_lock import folder_lock
 from shared.paho_transport import PahoTransport
+
+IO_ERROR = 74
+"""Exit code for a file or folder that cannot be used; as in sysexits.h."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,19 +32,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except GradsieveError as error:
         print(f"gradsieve-edge: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"gradsieve-edge: {error}: check the path, its rights and the space left", file=sys.stderr)
+        return IO_ERROR
     return 0
 
 
 def serve(settings: EdgeSettings, connect_seconds: float | None) -> None:
     """Be on the air until SIGTERM or SIGINT."""
-    outbox = Outbox(settings.state_dir)
-    transport = PahoTransport(settings.broker, settings.name, random.Random())  # noqa: S311 - spreads reconnects
-    agent = Agent(settings, outbox, transport, build_trainer(settings, transport), tcp_bytes=transport.tcp_bytes)
-    stop = threading.Event()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())  # the agent looks at it at least once a second
-    agent.run(stop, connect_seconds)
+    with folder_lock(settings.state_dir):
+        outbox = Outbox(settings.state_dir)
+        transport = PahoTransport(settings.broker, settings.name, random.Random())  # noqa: S311 - spreads reconnects
+        agent = Agent(settings, outbox, transport, build_trainer(settings, transport), tcp_bytes=transport.tcp_bytes)
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())  # the agent looks at it at least once a second
+        agent.run(stop, connect_seconds)
 
 
 def build_trainer(settings: EdgeSettings, transport: PahoTransport) -> Trainer:

@@ -16,6 +16,8 @@ from edge_client.pending import PendingStore, PendingUpdate
 from shared.errors import SettingsError
 
 MOST_BUNDLES = 4
+LONGEST_COUNT = 15
+"""Digits of the count of connections, which so stays within what a birth may say."""
 RUN_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -66,8 +68,8 @@ class Outbox:
     def next_connection(self) -> int:
         """One more than the last time, kept on disk: the broker's will of an earlier life must be recognisable."""
         counter = self.paths.root / "connection"
-        text = counter.read_text() if counter.exists() else ""
-        number = int(text) + 1 if text.isascii() and text.isdigit() else 1
+        text = counter.read_bytes()[:LONGEST_COUNT] if counter.exists() else b""
+        number = int(text) + 1 if text.isdigit() else 1
         replace_file(counter, str(number).encode())
         return number
 

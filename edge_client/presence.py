@@ -112,7 +112,7 @@ class Presence:
             return []
         self._complaint_due = now + COMPLAINT_SECONDS
         trouble = Trouble(code="wrong_message", text=text[:LONGEST_TEXT])
-        return [Note(f"wrong message ignored: {text}"), *self.report(trouble)]
+        return [Note(f"message ignored: {trouble.text}"), *self.report(trouble)]
 
     def tick(self, phase: str, now: float) -> list[Action]:
         """A heartbeat when one is due; topics that were not granted in time are asked for again."""

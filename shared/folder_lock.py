@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from shared.errors import FolderInUse
+from shared.errors import FolderInUse, SettingsError
 
 LOCK_FILE = "lock"
 
@@ -15,10 +15,14 @@ LOCK_FILE = "lock"
 def folder_lock(folder: Path) -> Iterator[None]:
     """Hold `folder`, which is made if absent, until the block ends.
 
-    Raises `FolderInUse`, naming the process that holds it, and `OSError` when the folder cannot be written.
+    Raises `FolderInUse`, naming the process that holds it, and `SettingsError` when the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK_FILE, "a+", encoding="ascii") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / LOCK_FILE, "a+", encoding="ascii")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise SettingsError(f"folder {folder}: {error.strerror}: choose one that this user can write") from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -6,13 +6,21 @@ Unknown fields are ignored (a newer minor version may add some); unknown kinds, 
 
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from shared.errors import MessageError
 
 LARGEST_MESSAGE_BYTES = 32 * 1024
+LONGEST_FAULT = 200
 PROTOCOL_MINOR = 1
 
+
+def one_line(text: str) -> str:
+    """`text` as a log may show it: line breaks, terminal codes and whatever else does not print become spaces."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+Line = Annotated[str, AfterValidator(one_line)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 RunId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 Round = Annotated[int, Field(ge=0, le=1_000_000)]
@@ -31,7 +39,7 @@ class Birth(Message):
 
     kind: Literal["birth"] = "birth"
     connection: Count
-    agent: Annotated[str, Field(max_length=64)]
+    agent: Annotated[Line, Field(max_length=64)]
     minor: Count = PROTOCOL_MINOR
     profile: Literal["sieve", "flower"] = "sieve"
 
@@ -47,7 +55,7 @@ class Heartbeat(Message):
     """A device is alive; counters are totals since the agent started."""
 
     kind: Literal["heartbeat"] = "heartbeat"
-    phase: Annotated[str, Field(max_length=40)]
+    phase: Annotated[Line, Field(max_length=40)]
     sent_bytes: Count
     received_bytes: Count
     tcp_sent_bytes: Count | None = None
@@ -79,7 +87,7 @@ class Trouble(Message):
 
     kind: Literal["trouble"] = "trouble"
     code: Literal["data_error", "bundle_refused", "trainer_failed", "not_eligible", "wrong_message"]
-    text: Annotated[str, Field(max_length=500)]
+    text: Annotated[Line, Field(max_length=500)]
     run: RunId | None = None
     server_round: Round | None = None
 
@@ -199,4 +207,4 @@ def parse(adapter: "TypeAdapter[M]", payload: bytes) -> M:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "message"
-        raise MessageError(f"control message: {field}: {first['msg']}") from None
+        raise MessageError(f"control message: {field}: {one_line(first['msg'])[:LONGEST_FAULT]}") from None

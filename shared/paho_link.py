@@ -37,6 +37,8 @@ IN_FLIGHT_LIMIT = 20
 """Most QoS 1 messages sent and not acknowledged; what mosquitto takes unless told otherwise."""
 OUTGOING_LIMIT = 10_000
 PROTOCOL_LIMIT_BYTES = 268_435_455
+SMALLEST_PAYLOAD_BYTES = 1024
+"""With less, our own messages and chunks would not fit."""
 PACKET_ALLOWANCE_BYTES = 1024
 """What header and topic may add to a payload within the broker's packet limit."""
 LOOP_SECONDS = 1.0
@@ -118,6 +120,8 @@ class PahoLink:
                 self._serve()
         except OSError as error:
             self._end = reasons.unreachable(self._settings, error)
+        except UnicodeError:
+            self._end = reasons.unnamable(self._settings)
         except MALFORMED as error:
             self._end = f"{self._settings.address} sent what is not MQTT 5 ({error}): is it an MQTT broker?"
         finally:
@@ -234,7 +238,11 @@ class PahoLink:
             self._end = reasons.rejected(self._settings, code)
             return
         packet_limit: int = getattr(properties, "MaximumPacketSize", PROTOCOL_LIMIT_BYTES)
-        self.max_payload_bytes = max(0, min(packet_limit, PROTOCOL_LIMIT_BYTES) - PACKET_ALLOWANCE_BYTES)
+        self.max_payload_bytes = min(packet_limit, PROTOCOL_LIMIT_BYTES) - PACKET_ALLOWANCE_BYTES
+        if self.max_payload_bytes < SMALLEST_PAYLOAD_BYTES:
+            self._end = reasons.cramped(self._settings, packet_limit, SMALLEST_PAYLOAD_BYTES + PACKET_ALLOWANCE_BYTES)
+            client.disconnect()
+            return
         self._accepted = True
 
     def _on_disconnect(

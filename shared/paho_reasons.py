@@ -40,6 +40,17 @@ def unreachable(settings: BrokerSettings, error: OSError) -> str:
     return f"{address} cannot be reached: {error.strerror or error}"
 
 
+def unnamable(settings: BrokerSettings) -> str:
+    """The host is no name that the name service takes."""
+    return f"host name {settings.host[:80]!r} is not a valid one: check broker.host"
+
+
+def cramped(settings: BrokerSettings, packet_limit_bytes: int, needed_bytes: int) -> str:
+    """The broker takes only packets that are too small for us."""
+    taken = f"takes packets of at most {packet_limit_bytes} bytes"
+    return f"{settings.address} {taken}, we need {needed_bytes}: raise the broker's max_packet_size"
+
+
 def silent(settings: BrokerSettings) -> str:
     """TCP connected, but no CONNACK came."""
     waited = f"{settings.connect_timeout_seconds:g} s"

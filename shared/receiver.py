@@ -52,6 +52,9 @@ class _Assembly:
 class Receiver:
     """Assembles objects of at most `largest_object_bytes`, with at most `quota_bytes` announced at a time.
 
+    A single peer gets half of that, or one largest object, so that it cannot shut out the others: beyond it, or beyond
+    four objects, its own oldest make way.
+
     `now` is monotonic seconds. An object is yielded as `Completed` once, and again only after its conclusion was
     not final, was forgotten (256 a peer are kept), or never came within `keep_seconds`. What `spool` kept from an
     earlier process goes on where it stopped.
@@ -172,9 +175,7 @@ class Receiver:
         return [self._report(peer, assembly)] if assembly.unreported >= STATUS_EVERY_CHUNKS else []
 
     def _begin(self, peer: str, offer: Open) -> _Assembly | None:
-        of_peer = [key for key in self._assemblies if key[0] == peer and key not in self._awaiting]
-        if len(of_peer) >= MOST_PARTIALS_A_PEER:
-            self._drop(of_peer[0])
+        self._make_way(peer, offer.size)
         kept_bytes = sum(assembly.partial.offer.size for assembly in self._assemblies.values())
         if kept_bytes + offer.size > self._quota_bytes:
             return None
@@ -184,6 +185,15 @@ class Receiver:
             return None
         self._assemblies[peer, offer.transfer_id] = assembly
         return assembly
+
+    def _make_way(self, peer: str, wanted_bytes: int) -> None:
+        of_peer = [key for key in self._assemblies if key[0] == peer and key not in self._awaiting]
+        room_bytes = max(self._largest_object_bytes, self._quota_bytes // 2) - wanted_bytes
+        while of_peer and (
+            len(of_peer) >= MOST_PARTIALS_A_PEER
+            or sum(self._assemblies[key].partial.offer.size for key in of_peer) > room_bytes
+        ):
+            self._drop(of_peer.pop(0))
 
     def _finish(self, key: Key, assembly: _Assembly, now: float) -> Outcome:
         assembly.unreported = 0

@@ -98,16 +98,20 @@ def seal(key: SigningKey, topic: str, body: bytes) -> bytes:
 def open_sealed(trusted: Sequence[VerifyKey], topic: str, payload: bytes) -> bytes:
     """The body that one of the `trusted` keys sealed for `topic`; raises `SignatureError` saying which part failed."""
     if not trusted:
-        raise SignatureError(f"{topic}: no trusted key is configured, so no message can be accepted")
+        raise SignatureError("no trusted key is configured, so no message can be accepted: set trusted_signers")
     try:
         frame = unpack_frame(payload)
     except FrameError as error:
-        raise SignatureError(f"{topic}: not sealed: {error}") from None
+        raise SignatureError(f"not sealed, so anybody may have sent it: {error}") from None
     if frame.kind is not FrameKind.SEALED or len(frame.body) < SIGNATURE_BYTES:
-        raise SignatureError(f"{topic}: not sealed: a {frame.kind.name} frame of {len(frame.body)} bytes")
+        raise SignatureError(f"not sealed: a {frame.kind.name} frame of {len(frame.body)} bytes")
     signature, body = frame.body[:SIGNATURE_BYTES], frame.body[SIGNATURE_BYTES:]
     if not any(key.verifies(signature, _covered(topic, body)) for key in trusted):
-        raise SignatureError(f"{topic}: altered, meant for another topic, or signed by a key that is not trusted")
+        ours = ", ".join(f"{key.hex[:8]}…" for key in trusted[:4])
+        raise SignatureError(
+            f"signed by another key than the trusted {ours}, altered, or meant for another topic: "
+            "give this device the coordinator's public key (--trust)"
+        )
     return body
 
 

@@ -13,8 +13,8 @@ from coordinator.report.page import write_report
 
 def demo(
     out: Annotated[Path, typer.Option(help="folder for everything the demo writes; emptied first")] = Path("runs/demo"),
-    rounds: Annotated[int | None, typer.Option(help="rounds to train")] = None,
-    seed: Annotated[int | None, typer.Option(help="of weights, sampling and data order")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="rounds to train")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="of weights, sampling and data order")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON at the end")] = False,
 ) -> None:
     """Ten watches learn together on this machine: broker, coordinator and ten client processes, on real data."""

@@ -13,11 +13,14 @@ from coordinator.job import load_job
 from coordinator.report.page import write_report
 from coordinator.run_folder import RunFolder
 from coordinator.settings import CoordinatorSettings
-from shared.errors import GradsieveError, SettingsError
+from shared.errors import DeadlineExceeded, FolderInUse, GradsieveError, RunError, SettingsError, TransportError
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 2.0
+RETRY_SECONDS = 30.0
+PASSING = (DeadlineExceeded, FolderInUse, TransportError)
+"""No broker, no devices, another process in the folder: all may change without anybody touching the job."""
 
 
 def serve(
@@ -33,18 +36,38 @@ def serve(
     if not jobs.is_dir():
         raise SettingsError(f"{jobs}: no such folder; make it and put job files into it, or name another with --jobs")
     log.info("watching %s for jobs; broker %s", jobs, settings.broker.address)
-    failed: set[Path] = set()
+    failed: dict[Path, int] = {}
     while True:
-        waiting = [file for file in sorted(jobs.glob("*.toml")) if file not in failed and not _finished(file, out)]
+        waiting = [file for file in sorted(jobs.glob("*.toml")) if failed.get(file) != _age(file)]
+        waiting = [file for file in waiting if not _finished(file, out)]
         for file in waiting:
-            try:
-                _serve_job(file, out, settings)
-            except GradsieveError as error:
-                log.error("%s: %s; change or touch nothing and restart to try again", file.name, error)
-                failed.add(file)
+            if not _attempt(file, out, settings, patient=not once):
+                failed[file] = _age(file)
         if once and not waiting:
-            return
+            break
         time.sleep(POLL_SECONDS)
+    if failed:
+        raise RunError(f"not finished: {', '.join(sorted(file.name for file in failed))}: the log says why")
+
+
+def _attempt(file: Path, out: Path, settings: CoordinatorSettings, patient: bool) -> bool:
+    """Serve one job; False when it must not be tried again as it is. What may pass by itself is waited for a while."""
+    try:
+        _serve_job(file, out, settings)
+    except PASSING as error:
+        if not patient:
+            raise
+        log.error("%s: %s; it is tried again in %.0f s", file.name, error, RETRY_SECONDS)
+        time.sleep(RETRY_SECONDS)
+    except GradsieveError as error:
+        log.error("%s: %s; it is tried again when the file changes", file.name, error)
+        return False
+    return True
+
+
+def _age(file: Path) -> int:
+    """When the file was written last, in nanoseconds; 0 once it is gone."""
+    return file.stat().st_mtime_ns if file.exists() else 0
 
 
 def _finished(file: Path, out: Path) -> bool:

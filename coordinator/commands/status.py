@@ -1,11 +1,13 @@
 """`gradsieve status`."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from coordinator.journal import Journal
@@ -13,12 +15,16 @@ from coordinator.records import RoundState, RunRecord
 from coordinator.run_folder import RunFolder
 from shared.errors import RunError
 
+MOST_TROUBLES = 5
+TROUBLES = ("trouble", "warning", "error")
+"""The kinds of events that an operator should see."""
+
 
 def status(
     folder: Annotated[Path, typer.Argument(metavar="RUN_FOLDER", help="a run folder, such as runs/demo")],
     as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False,
 ) -> None:
-    """Where a run is, who is awaited, and what was refused; reads the journal, so it works while the run goes on."""
+    """Where a run is, who is awaited, what was refused and what goes wrong; works while the run goes on."""
     file = RunFolder(folder).journal
     if not file.exists():
         raise RunError(f"{folder} holds no run: name the folder that was given as --out")
@@ -43,7 +49,11 @@ def status(
             ", ".join(awaited) or "-",
             str(row["refused_updates"]),
         )
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for row in rows:
+        for line in row["troubles"] if isinstance(row["troubles"], list) else ():
+            console.print(escape(line), highlight=False, soft_wrap=True)
 
 
 def _row(journal: Journal, record: RunRecord) -> dict[str, object]:
@@ -61,5 +71,15 @@ def _row(journal: Journal, record: RunRecord) -> dict[str, object]:
         "rounds_wanted": json.loads(record.job_json)["rounds"],
         "accuracy": round(accuracies[-1], 4) if accuracies else None,
         "awaited": awaited,
+        "troubles": _troubles(journal, record.run),
         "refused_updates": sum(refusal.times for refusal in journal.refusals(record.run)),
     }
+
+
+def _troubles(journal: Journal, run: str) -> list[str]:
+    """The latest complaints of and about devices, and what ended the run, as lines with the time of day."""
+    events = [event for event in journal.events(run) if event.kind in TROUBLES]
+    return [
+        f"{datetime.fromtimestamp(event.noted_seconds).astimezone():%H:%M:%S} {event.kind}: {event.text}"
+        for event in events[-MOST_TROUBLES:]
+    ]

@@ -44,12 +44,12 @@ def test_every_flipped_bit_is_refused_even_with_a_matching_checksum() -> None:
 
 
 def test_seal_of_another_topic_is_refused() -> None:
-    with pytest.raises(SignatureError, match=r"watch-04/cmd: .*another topic"):
+    with pytest.raises(SignatureError, match="another topic"):
         open_sealed([KEY.verify_key], "gs/v1/down/watch-04/cmd", GOLDEN)
 
 
 def test_seal_of_an_untrusted_key_is_refused() -> None:
-    with pytest.raises(SignatureError, match="not trusted"):
+    with pytest.raises(SignatureError, match="another key"):
         open_sealed([OTHER.verify_key], TOPIC, GOLDEN)
 
 
