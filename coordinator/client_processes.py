@@ -50,9 +50,9 @@ class ClientProcesses:
         command = [sys.executable, "-m", "edge_client.main", "run", "--name", name, "--broker", self.broker.address]
         command += ["--data", str(self.data_folder(name)), "--state", str(own / "state"), "--trust", self.trusted_key]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603  our own program
             command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-        )  # noqa: S603
+        )
         self._processes[name] = process
         return process.pid
 

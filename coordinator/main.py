@@ -14,6 +14,8 @@ from coordinator.commands.serve import serve
 from coordinator.commands.status import status
 from shared.errors import GradsieveError
 
+INTERRUPTED = 130
+"""What typer returns for an interrupt from the keyboard."""
 IO_ERROR = 74
 """Exit code for a file or folder that cannot be used; as in sysexits.h."""
 
@@ -32,7 +34,7 @@ def main() -> None:
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -42,9 +44,9 @@ def main() -> None:
     except OSError as error:
         print(f"gradsieve: {error}: check the path, its rights and the space left", file=sys.stderr)
         sys.exit(IO_ERROR)
-    except (click.Abort, KeyboardInterrupt):
-        print("gradsieve: interrupted; a run continues with --resume", file=sys.stderr)
-        sys.exit(130)
+    if code == INTERRUPTED:
+        print("gradsieve: interrupted; `gradsieve run` continues with --resume", file=sys.stderr)
+    sys.exit(code)
 
 
 if __name__ == "__main__":
