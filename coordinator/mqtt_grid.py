@@ -127,7 +127,7 @@ class MqttGrid(Grid):
         seconds = min(timeout or LONGEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS)
         ids = [self._push(message, self._clock() + seconds) for message in messages]
         if not self._link.wait_until(lambda: self._all_replied(ids), seconds):
-            late = _some([self._pending[key].device for key in ids if self._pending[key].reply is None])
+            late = _some([p.device for p in map(self._pending.__getitem__, ids) if not (p.reply or self._answered(p))])
             if self._link.connected is None:
                 away = f"while the broker was away ({self._link.last_disconnect})"
                 raise BrokerUnreachable(f"waited {seconds:.0f} s for {late} {away}: resume the run when it is back")

@@ -152,6 +152,7 @@ class Run:
         if record.state is not RoundState.OPEN:
             return None
         limits = AdmissionLimits(largest_examples=self.job.fleet.largest_examples)
+        # before there are updates to compare with, none may be many times as long as the model itself
         norms = [update.facts.norm for update in self.journal.updates(self.id, record.server_round - 1)]
         return Admission(
             self.strategy.layout,
@@ -160,7 +161,7 @@ class Run:
             record.server_round,
             record.base,
             limits,
-            typical_norm(norms),
+            typical_norm(norms) or max(1.0, self.strategy.model.norm()),
         )
 
     def _close(self, server_round: int, figures: dict[str, float]) -> None:

@@ -44,6 +44,10 @@ class ServerModel:
         """The digest of the public model."""
         return model_digest(self.public)
 
+    def norm(self) -> float:
+        """The Euclidean norm of the public model."""
+        return float(np.linalg.norm(self.public.astype(np.float64)))
+
     def step(self, mean_update: F32, momentum: float, learning_rate: float, codec: Codec, budget_bytes: int) -> None:
         """Move towards `mean_update`, publish what fits `budget_bytes`, and keep the rest for later rounds."""
         self.momentum = np.float32(momentum) * self.momentum + mean_update

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +15,10 @@ from shared.errors import DataError
 from shared.layout import F32
 
 REMEDY = "write it as numpy.savez(file, x=<float32 [samples, channels]>, y=<integer label>)"
-UNREADABLE = (OSError, EOFError, ValueError, TypeError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (
+    *(OSError, EOFError, ValueError, TypeError, RuntimeError, MemoryError, OverflowError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, TokenError),
+)
 """What numpy and zipfile raise on a file that is not an array, is damaged, encrypted, or claims more than fits."""
 
 

@@ -12,7 +12,10 @@ from shared.transport import Publication
 GRANT_SECONDS = 15.0
 """How long the broker may take to grant our topics before they are asked for again."""
 COMPLAINT_SECONDS = 60.0
-"""Least time between two reports of a wrong message."""
+"""Least time between two reports of a wrong message on one topic."""
+MOST_COMPLAINTS = 8
+"""Most reports of wrong messages within that time, whatever their topics."""
+LONGEST_TOPIC = 120
 MOST_REPORTS = 32
 LONGEST_TEXT = 500
 
@@ -61,7 +64,7 @@ class Presence:
     _epoch: str | None = None
     _grant_due: float = math.inf
     _heartbeat_due: float = math.inf
-    _complaint_due: float = -math.inf
+    _complained: dict[str, float] = field(default_factory=dict)
 
     def connected(self, now: float) -> list[Action]:
         """A new link: ask for everything again."""
@@ -106,12 +109,13 @@ class Presence:
         self._reports.append(report)
         return []
 
-    def complain(self, text: str, now: float) -> list[Action]:
-        """Report a wrong message, unless another was reported within the last minute."""
-        if now < self._complaint_due:
+    def complain(self, topic: str, fault: str, now: float) -> list[Action]:
+        """Report a wrong message, unless its topic, or too many others, had one reported within the last minute."""
+        self._complained = {known: at for known, at in self._complained.items() if now - at < COMPLAINT_SECONDS}
+        if topic in self._complained or len(self._complained) >= MOST_COMPLAINTS:
             return []
-        self._complaint_due = now + COMPLAINT_SECONDS
-        trouble = Trouble(code="wrong_message", text=text[:LONGEST_TEXT])
+        self._complained[topic] = now
+        trouble = Trouble(code="wrong_message", text=f"{topic[:LONGEST_TOPIC]}: {fault}"[:LONGEST_TEXT])
         return [Note(f"message ignored: {trouble.text}"), *self.report(trouble)]
 
     def tick(self, phase: str, now: float) -> list[Action]:

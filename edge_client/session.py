@@ -169,7 +169,7 @@ class Session:
             elif payload:  # an empty one is how a retained topic is cleared
                 self._obey(self._inbox.open(topic, payload), now)
         except RemoteError as error:
-            self._do(self._presence.complain(f"{topic[:120]}: {error}", now))
+            self._do(self._presence.complain(topic, str(error), now))
 
     def _hear_verdict(self, payload: bytes, now: float) -> None:
         frames, verdicts = self._uploads.receive(payload, now)

@@ -1,14 +1,46 @@
 """All codecs, by name and by the wire id that is the first byte of every frame."""
 
+from dataclasses import replace
+
+from shared.compression.adacomp import AdaCompCodec
 from shared.compression.codec import Codec, SparseUpdate
 from shared.compression.dense import DenseCodec
+from shared.compression.dgc import DgcCodec, MomentumCorrection
+from shared.compression.eden import EdenCodec
+from shared.compression.half import HalfCodec
+from shared.compression.memory import ClientMemory, NoMemory
 from shared.compression.partition import PartitionCodec
 from shared.compression.plan import Plan
+from shared.compression.qsgd import QsgdCodec
+from shared.compression.residual import ResidualFeedback
+from shared.compression.sidco import SidcoCodec
 from shared.compression.stc import StcCodec
+from shared.compression.terngrad import TernGradCodec
+from shared.compression.topk import TopKCodec
 from shared.errors import DecodeError, SettingsError
-from shared.layout import Layout
+from shared.layout import F32, Layout
 
-CODECS: tuple[Codec, ...] = (PartitionCodec(), StcCodec(), DenseCodec())
+CODECS: tuple[Codec, ...] = (
+    PartitionCodec(),
+    StcCodec(),
+    DenseCodec(),
+    HalfCodec(),
+    TopKCodec(),
+    DgcCodec(),
+    SidcoCodec(),
+    AdaCompCodec(),
+    QsgdCodec(),
+    TernGradCodec(),
+    EdenCodec(),
+)
+
+MEMORIES: dict[str, type[ClientMemory]] = {
+    "dgc": MomentumCorrection,
+    "qsgd": NoMemory,
+    "terngrad": NoMemory,
+    "eden": NoMemory,
+}
+"""All codecs but these leave a residual."""
 
 
 def codec_by_name(name: str) -> Codec:
@@ -17,6 +49,17 @@ def codec_by_name(name: str) -> Codec:
         if codec.name == name:
             return codec
     raise SettingsError(f"no codec is called {name!r}: choose one of {', '.join(codec.name for codec in CODECS)}")
+
+
+def codec_for_update(name: str, latest: F32) -> Codec:
+    """The codec called `name`, told this round's local update alone where its criterion looks at that."""
+    codec = codec_by_name(name)
+    return replace(codec, latest=latest) if isinstance(codec, AdaCompCodec) else codec
+
+
+def memory_by_codec(name: str) -> type[ClientMemory]:
+    """The memory that goes with the codec called `name`; raises `SettingsError` if there is no such codec."""
+    return MEMORIES.get(codec_by_name(name).name, ResidualFeedback)
 
 
 def codec_by_wire_id(wire_id: int) -> Codec:

@@ -26,6 +26,18 @@ class ResidualFeedback:
         """Nothing left over, for a vector of `size` values."""
         return cls(np.zeros(size, np.float32))
 
+    @classmethod
+    def from_state(cls, state: F32, size: int) -> Self:
+        """The residual that is this state; raises `ValueError` on one of another size."""
+        if state.size != size:
+            raise ValueError(f"a residual of {state.size} values for a vector of {size}")
+        return cls(state)
+
+    @property
+    def state(self) -> F32:
+        """All that is to be saved: the residual."""
+        return self.residual
+
     def compensate(self, update: F32, missed_rounds: int = 0) -> F32:
         """Give u = update + residual, float32 `[n]`, the residual decayed by 0.9 for each missed round."""
         decay = np.float32(DECAY_PER_MISSED_ROUND**missed_rounds)
@@ -36,3 +48,9 @@ class ResidualFeedback:
         left = compensated.copy()
         left[delivered.indices] -= delivered.values
         return type(self)(left)
+
+    def refused(self, delivered: SparseUpdate) -> Self:
+        """The state once it turns out that `delivered` never counted: it is owed again."""
+        owed = self.residual.copy()
+        delivered.add_to(owed)
+        return type(self)(owed)

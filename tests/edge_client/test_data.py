@@ -1,4 +1,7 @@
 import os
+import random
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -92,3 +95,17 @@ def test_value_that_is_not_finite_is_found_by_file_and_row(tmp_path: Path, value
 def test_memory_source_gives_what_it_was_given() -> None:
     recordings = Recordings([X], [1])
     assert MemorySource(recordings).load() is recordings
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_file_with_any_bytes_changed_is_read_or_refused(save: Callable[..., None], tmp_path: Path) -> None:
+    file, draw = tmp_path / "a.npz", random.Random(5)
+    save(file, x=np.ones((50, 3), np.float32), y=np.int64(1))
+    good = file.read_bytes()
+    for _ in range(300):
+        damaged = bytearray(good)
+        for _ in range(draw.randint(1, 4)):
+            damaged[draw.choice((draw.randrange(200), -draw.randrange(1, 300)))] = draw.randrange(256)
+        file.write_bytes(damaged[: draw.choice((None, draw.randrange(len(good))))])
+        with suppress(DataError):
+            FolderSource(tmp_path).load()

@@ -18,6 +18,14 @@ CASES = {
     "compression_partition_none.bin": ("partition", Plan(60)),
     "compression_stc.bin": ("stc", Plan(60)),
     "compression_dense.bin": ("dense", Plan(60)),
+    "compression_fp16.bin": ("fp16", Plan(60)),
+    "compression_topk.bin": ("topk", Plan(60)),
+    "compression_dgc.bin": ("dgc", Plan(60)),
+    "compression_sidco.bin": ("sidco", Plan(60)),
+    "compression_adacomp.bin": ("adacomp", Plan(60)),
+    "compression_qsgd.bin": ("qsgd", Plan(60)),
+    "compression_terngrad.bin": ("terngrad", Plan(60)),
+    "compression_eden.bin": ("eden", Plan(60)),
 }
 PLAN_FILE = "compression_plan.bin"
 

@@ -4,12 +4,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.compression.plan import Plan
-from shared.compression.registry import codec_by_name, decode_frame
+from shared.compression.registry import CODECS, codec_by_name, decode_frame
 from shared.errors import DecodeError
 from shared.layout import Layout
 
 LAYOUT = Layout.of([("a.weight", (8, 64), "weight"), ("a.bias", (8,), "bias"), ("b.weight", (3, 130), "weight")])
-NAMES = ["partition", "stc", "dense"]
+NAMES = [codec.name for codec in CODECS]
+WIRE_IDS = [codec.wire_id for codec in CODECS]
 
 
 def plan_of(seed: int) -> Plan:
@@ -37,7 +38,7 @@ def decode_or_refuse(frame: bytes, plan: Plan) -> None:
     assert np.isfinite(update.values).all()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=100)
 @given(st.sampled_from(NAMES), st.integers(0, 50), st.data())
 def test_truncated_frames_are_refused(name: str, seed: int, data: st.DataObject) -> None:
     frame = frame_of(name, seed)
@@ -46,14 +47,14 @@ def test_truncated_frames_are_refused(name: str, seed: int, data: st.DataObject)
         decode_frame(frame[:cut], LAYOUT, plan_of(seed))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=60)
 @given(st.sampled_from(NAMES), st.integers(0, 50), st.binary(min_size=1, max_size=40))
 def test_frames_with_something_behind_them_are_refused(name: str, seed: int, more: bytes) -> None:
     with pytest.raises(DecodeError):
         decode_frame(frame_of(name, seed) + more, LAYOUT, plan_of(seed))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=200)
 @given(st.sampled_from(NAMES), st.integers(0, 50), st.data())
 def test_flipped_bits_are_refused_or_stay_within_bounds(name: str, seed: int, data: st.DataObject) -> None:
     frame = bytearray(frame_of(name, seed))
@@ -62,8 +63,8 @@ def test_flipped_bits_are_refused_or_stay_within_bounds(name: str, seed: int, da
     decode_or_refuse(bytes(frame), plan_of(seed))
 
 
-@settings(deadline=None, max_examples=40)
-@given(st.integers(0, 3), st.binary(max_size=200), st.integers(0, 1))
+@settings(deadline=None, max_examples=200)
+@given(st.integers(0, max(WIRE_IDS) + 1), st.binary(max_size=200), st.integers(0, 1))
 def test_any_bytes_are_refused_or_stay_within_bounds(wire_id: int, body: bytes, seed: int) -> None:
     decode_or_refuse(bytes([wire_id]) + body, plan_of(seed))
 
@@ -76,7 +77,7 @@ def test_any_bytes_that_name_the_plan_are_refused_or_stay_within_bounds(body: by
     decode_or_refuse(b"\x01" + named.to_bytes(9, "big") + body[9:], plan)
 
 
-@pytest.mark.parametrize("wire_id", [1, 2, 3])
+@pytest.mark.parametrize("wire_id", WIRE_IDS)
 @pytest.mark.parametrize("filling", [b"\x00", b"\xff", b"\xaa"])
 def test_frames_longer_than_the_layout_allows_are_refused_unread(wire_id: int, filling: bytes) -> None:
     with pytest.raises(DecodeError, match="layout"):

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+
+from coordinator.demo import WATCH_JOB, demo_job
+from coordinator.job import Work, load_job
+from shared.errors import SettingsError
+
+
+def test_shipped_job_loads() -> None:
+    assert load_job(WATCH_JOB).name == "watch"
+
+
+def test_options_of_the_demo_override_its_job() -> None:
+    job = demo_job(rounds=3, seed=9)
+    assert (job.rounds, job.seed) == (3, 9)
+
+
+def test_learning_rate_falls_along_half_a_cosine() -> None:
+    work = Work(learning_rate=0.1, final_learning_rate=0.02)
+    rates = [work.rate_at(server_round, 5) for server_round in range(1, 6)]
+    assert rates == pytest.approx([0.1, 0.1 - 0.08 * 0.14645, 0.06, 0.02 + 0.08 * 0.14645, 0.02], abs=1e-5)
+
+
+def test_warm_up_rises_to_the_schedule() -> None:
+    plain, warm = Work(learning_rate=0.1), Work(learning_rate=0.1, warmup_rounds=2)
+    assert [warm.rate_at(r, 50) / plain.rate_at(r, 50) for r in (1, 2, 3, 4)] == pytest.approx([1 / 3, 2 / 3, 1, 1])
+
+
+def test_job_of_one_round_has_its_first_rate() -> None:
+    assert Work(learning_rate=0.1, final_learning_rate=0.01).rate_at(1, 1) == 0.1
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('name = "a"\ntask = "watch"\nround = 3', "did you mean rounds"),
+        ('name = "A B"\ntask = "watch"', "name"),
+        ('task = "watch"', "name is missing"),
+        ('name = "a"\ntask = "watch"\nrounds = -1', "rounds"),
+        ('name = "a"\ntask = "watch"\n[work]\nstep = 1', "did you mean steps"),
+        ("name = ", "not valid TOML"),
+    ],
+)
+def test_wrong_job_file_is_one_line_that_names_file_and_key(tmp_path: Path, text: str, named: str) -> None:
+    file = tmp_path / "job.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load_job(file)
+    assert str(file) in str(caught.value)
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
