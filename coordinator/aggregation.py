@@ -37,11 +37,3 @@ class WeightedMean:
 def norm(update: SparseUpdate) -> float:
     """The Euclidean norm of an update, in float64."""
     return float(np.sqrt(np.square(update.values.astype(np.float64)).sum()))
-
-
-def clip(update: SparseUpdate, bound: float) -> SparseUpdate:
-    """`update` scaled down to a Euclidean norm of `bound` if it is above it, else itself."""
-    length = norm(update)
-    if length <= bound:
-        return update
-    return SparseUpdate(update.size, update.indices, (update.values * (bound / length)).astype(np.float32))

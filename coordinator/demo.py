@@ -113,8 +113,9 @@ class Demo:
         table = self._table
         with assembled_run(self._job, self.folder, settings, table.progress, table.closed) as run, table.shown():
             table.dense_update_bytes = 4 * run.strategy.layout.size
-            final = run.execute()
-            return _fleet(run, final)
+            fleet = _fleet(run, run.execute())
+            run.finish()
+            return fleet
 
     def _probe(self, settings: CoordinatorSettings, before: FleetTraffic) -> DenseProbe:
         """One more round, dense: the comparison is measured on the same broker, not computed."""
@@ -124,6 +125,7 @@ class Demo:
         folder.begin(resume=False)
         with assembled_run(dense, folder, settings) as run:
             fleet = _fleet(run, run.execute())
+            run.finish()
             round_figures = run.journal.rounds(run.id)[0].figures
         down = fleet.traffic.downlink_bytes - before.downlink_bytes
         return DenseProbe(round_figures["uplink_bytes"] / round_figures["updates"], down / len(fleet.devices))

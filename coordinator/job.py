@@ -51,7 +51,7 @@ class Work(JobPart):
 class Sieve(JobPart):
     """How updates travel up."""
 
-    codec: CodecName = Field("partition", description="partition, stc or dense")
+    codec: CodecName = Field("partition", description="name of a codec; see docs/compression.md")
     prior: Literal["public", "none"] = Field("public", description="does the round plan predict block densities")
     budget_bytes: int = Field(300, ge=16, description="codec frame of one update")
 
@@ -59,7 +59,7 @@ class Sieve(JobPart):
 class Downlink(JobPart):
     """How the model travels down."""
 
-    codec: CodecName = Field("partition", description="partition, stc or dense")
+    codec: CodecName = Field("partition", description="name of a codec; see docs/compression.md")
     budget_bytes: int = Field(3000, ge=16, description="codec frame of one round's delta")
 
 

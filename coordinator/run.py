@@ -78,6 +78,9 @@ class Run:
         except GradsieveError as error:
             self.journal.note(self.id, "error", str(error))
             raise
+
+    def finish(self) -> None:
+        """Enter the end into the journal, once all that is to be kept of the run was written: no resume after this."""
         self.journal.finish_run(self.id, "finished")
 
     def devices(self) -> list[Device]:

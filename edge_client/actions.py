@@ -52,13 +52,6 @@ class SubmitOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class LoadPending:
-    """Read the update that the trainer committed; `Session.on_pending` follows."""
-
-    run: str
-
-
-@dataclass(frozen=True, slots=True)
 class Settle:
     """Record the final verdict on a run's pending update."""
 
@@ -96,7 +89,6 @@ Action = (
     | DropBundle
     | KeepFile
     | SubmitOrder
-    | LoadPending
     | Settle
     | ForgetRun
     | SendHeartbeat

@@ -133,7 +133,7 @@ def _train(order: TrainOrder, task: Task, model: F32, store: PendingStore, has_t
         task,
         Plan.from_bytes(plan, task.layout) if plan else None,
         model,
-        carried_over(store, task.layout, order.server_round),
+        carried_over(store, task.layout, order.work.codec, order.server_round),
         has_time,
     )
     update = PendingUpdate(order.run, order.server_round, order.target, result.steps, result.object, plan)

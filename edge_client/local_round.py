@@ -11,9 +11,9 @@ from edge_client.orders import TrainOrder
 from edge_client.pending import PendingStore
 from edge_client.runtime import Score
 from edge_client.task import Task
+from shared.compression.memory import ClientMemory
 from shared.compression.plan import Plan
-from shared.compression.registry import codec_by_name, decode_frame
-from shared.compression.residual import ResidualFeedback
+from shared.compression.registry import codec_for_update, decode_frame, memory_by_codec
 from shared.errors import DeadlineExceeded
 from shared.layout import F32, Layout
 from shared.update import UpdateHeader, UpdateObject, base_tag, run_tag
@@ -23,15 +23,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What earlier rounds did not deliver, and how many rounds were missed since."""
+    """What the codec keeps from earlier rounds, and how many rounds were missed since."""
 
-    feedback: ResidualFeedback
+    memory: ClientMemory
     missed_rounds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class LocalResult:
-    """The packed update object, the steps behind it, and the float32 residual that stays on the device."""
+    """The packed update object, the steps behind it, and what the codec keeps on the device, float32."""
 
     object: bytes
     steps: int
@@ -56,8 +56,9 @@ def run_round(
     if report.steps == 0:
         raise DeadlineExceeded(f"the {order.seconds:g} s of the order ended before the first step: give more time")
     weights -= model
-    update = carried.feedback.compensate(weights, carried.missed_rounds)
-    encoded = codec_by_name(work.codec).encode(update, task.layout, plan or self_contained_plan(task.layout))
+    update = carried.memory.compensate(weights, carried.missed_rounds)
+    codec = codec_for_update(work.codec, weights)
+    encoded = codec.encode(update, task.layout, plan or self_contained_plan(task.layout))
     header = UpdateHeader(
         run_tag=run_tag(order.run),
         base_tag=base_tag(order.target),
@@ -69,25 +70,27 @@ def run_round(
         tested=score.examples,
         threshold=encoded.threshold,
     )
-    residual = carried.feedback.after(update, encoded.delivered).residual
-    return LocalResult(UpdateObject(header, encoded.frame).pack(), report.steps, residual)
+    kept = carried.memory.after(update, encoded.delivered).state
+    return LocalResult(UpdateObject(header, encoded.frame).pack(), report.steps, kept)
 
 
-def carried_over(store: PendingStore, layout: Layout, server_round: int) -> Carried:
-    """What the run's last update left for `server_round`: its residual, with the update itself on top if refused.
+def carried_over(store: PendingStore, layout: Layout, codec: str, server_round: int) -> Carried:
+    """What `codec` kept after the run's last update, with that update owed again if it was refused.
 
-    Nothing where no update was committed, or one under another layout.
+    Nothing where no update was committed, or one under another layout or codec.
     """
-    last, residual = store.read(), np.frombuffer(store.read_residual(), "<f4")
+    kind, last = memory_by_codec(codec), store.read()
     if last is None:
-        return Carried(ResidualFeedback.zero(layout.size))
-    if residual.size != layout.size:
-        log.warning("the residual of run %s has %d values, not %d: dropped", last.run, residual.size, layout.size)
-        return Carried(ResidualFeedback.zero(layout.size))
+        return Carried(kind.zero(layout.size))
+    try:
+        memory = kind.from_state(np.frombuffer(store.read_residual(), "<f4"), layout.size)
+    except ValueError as error:
+        log.warning("what run %s kept does not fit and is dropped: %s", last.run, error)
+        return Carried(kind.zero(layout.size))
     if store.verdict_on(last) is False:
         plan = Plan.from_bytes(last.plan, layout) if last.plan else self_contained_plan(layout)
-        decode_frame(UpdateObject.unpack(last.object).frame, layout, plan).add_to(residual)
-    return Carried(ResidualFeedback(residual), max(0, server_round - last.server_round - 1))
+        memory = memory.refused(decode_frame(UpdateObject.unpack(last.object).frame, layout, plan))
+    return Carried(memory, max(0, server_round - last.server_round - 1))
 
 
 def self_contained_plan(layout: Layout) -> Plan:

@@ -46,7 +46,8 @@ def run(
             "downlink_bytes": traffic.downlink_bytes,
             "client_peak_rss_mb_max": round(peak_rss_mb(devices), 1),
         }
-    write_json(folder.summary, figures)
+        write_json(folder.summary, figures)
+        active.finish()
     write_report(folder)
     if as_json:
         print(json.dumps(figures, indent=2))

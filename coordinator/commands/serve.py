@@ -84,5 +84,6 @@ def _serve_job(file: Path, out: Path, settings: CoordinatorSettings) -> None:
         final = run.execute()
         run.strategy.save_model(folder.model)
         write_json(folder.summary, run_figures(run, final))
+        run.finish()
     write_report(folder)
     log.info("%s: finished with accuracy %.3f; report %s", job.name, final.get("accuracy", float("nan")), folder.report)

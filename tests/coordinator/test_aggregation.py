@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.aggregation import WeightedMean, clip, norm
+from coordinator.aggregation import WeightedMean, norm
 from shared.compression.codec import SparseUpdate
 
 SIZE = 200
@@ -58,19 +58,6 @@ def test_weight_that_is_not_positive_is_an_error(weight: float) -> None:
 def test_update_of_another_size_is_an_error() -> None:
     with pytest.raises(ValueError, match="cannot add"):
         WeightedMean(SIZE + 1).add(update(1), 1.0)
-
-
-def test_clip_scales_down_to_the_bound_and_keeps_direction() -> None:
-    long = update(3, scale=50.0)
-    clipped = clip(long, 2.0)
-    assert norm(clipped) == pytest.approx(2.0, rel=1e-6)
-    np.testing.assert_allclose(clipped.values / long.values, 2.0 / norm(long), rtol=1e-6)
-    assert clipped.indices is long.indices
-
-
-def test_clip_leaves_an_update_within_the_bound_as_it_is() -> None:
-    short = update(3)
-    assert clip(short, norm(short)) is short
 
 
 def test_norm_of_the_largest_floats_is_finite() -> None:

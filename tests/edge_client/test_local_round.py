@@ -87,16 +87,16 @@ def committed(lab: "Lab", task: Task, server_round: int) -> tuple[PendingStore, 
 
 
 def test_first_round_carries_nothing(lab: "Lab", task: Task) -> None:
-    carried = carried_over(PendingStore(lab.run), task.layout, 0)
-    assert not carried.feedback.residual.any()
+    carried = carried_over(PendingStore(lab.run), task.layout, "partition", 0)
+    assert not carried.memory.state.any()
     assert carried.missed_rounds == 0
 
 
 def test_accepted_update_leaves_its_residual(lab: "Lab", task: Task) -> None:
     store, _, residual = committed(lab, task, 2)
     store.settle(2, True)
-    carried = carried_over(store, task.layout, 5)
-    assert carried.feedback.residual.tobytes() == residual.tobytes()
+    carried = carried_over(store, task.layout, "partition", 5)
+    assert carried.memory.state.tobytes() == residual.tobytes()
     assert carried.missed_rounds == 2
 
 
@@ -105,8 +105,8 @@ def test_refused_update_comes_back_to_the_last_bit(lab: "Lab", task: Task) -> No
     assert sent.any()
     assert residual.any()
     store.settle(2, False)
-    carried = carried_over(store, task.layout, 3)
-    assert carried.feedback.residual.tobytes() == (residual + sent).tobytes()
+    carried = carried_over(store, task.layout, "partition", 3)
+    assert carried.memory.state.tobytes() == (residual + sent).tobytes()
 
 
 def test_residual_of_another_layout_is_dropped(lab: "Lab", task: Task, caplog: pytest.LogCaptureFixture) -> None:
@@ -114,5 +114,5 @@ def test_residual_of_another_layout_is_dropped(lab: "Lab", task: Task, caplog: p
     store = PendingStore(lab.run)
     store.commit(PendingUpdate("r", 1, lab.target, 1, b"?"), bytes(8))
     store.settle(1, False)
-    assert not carried_over(store, task.layout, 2).feedback.residual.any()
-    assert "has 2 values" in caplog.text
+    assert not carried_over(store, task.layout, "partition", 2).memory.state.any()
+    assert "a residual of 2 values" in caplog.text
