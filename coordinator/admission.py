@@ -16,7 +16,7 @@ from shared.compression.plan import Plan
 from shared.compression.registry import codec_by_wire_id
 from shared.errors import DecodeError, FrameError
 from shared.layout import Layout
-from shared.update import UpdateHeader, UpdateObject, base_tag, run_tag
+from shared.update import UpdateHeader, UpdateObject, base_tag
 from shared.verdicts import Ruling, Verdict
 
 OBJECT_OVERHEAD_BYTES = 256
@@ -40,7 +40,7 @@ class Admitted:
 
 
 class Admission:
-    """Judges the update objects of one round; a verdict depends on the object alone, never on those before it.
+    """Judges update objects made for one round of this run; a verdict depends on the object alone, not on earlier ones.
 
     `base` is the model digest in hex that the round starts from; `typical_norm` the median norm of recent updates,
     None while it is not known, which leaves the norm unjudged.
@@ -50,7 +50,6 @@ class Admission:
         self,
         layout: Layout,
         plan: Plan,
-        run: str,
         server_round: int,
         base: str,
         limits: AdmissionLimits,
@@ -58,7 +57,6 @@ class Admission:
     ) -> None:
         self._layout, self._plan, self._limits = layout, plan, limits
         self._server_round = server_round
-        self._run_tag = run_tag(run)
         self._base_tag = base_tag(base)
         self._largest_bytes = limits.largest_object_bytes or dense_object_bytes(layout)
         self._largest_norm = limits.largest_norm_ratio * typical_norm if typical_norm else sys.float_info.max
@@ -74,8 +72,6 @@ class Admission:
         return self._misdirected(unpacked.header) or self._decode(unpacked, len(content))
 
     def _misdirected(self, header: UpdateHeader) -> Ruling | None:
-        if header.run_tag != self._run_tag:
-            return Ruling(Verdict.STALE_ROUND, "made for another run")
         if header.server_round != self._server_round:
             return Ruling(Verdict.STALE_ROUND, f"made for round {header.server_round}, not {self._server_round}")
         if header.base_tag != self._base_tag:

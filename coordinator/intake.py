@@ -6,14 +6,21 @@ from collections.abc import Iterator, Sequence
 
 from coordinator.admission import Admission, Admitted
 from coordinator.journal import Journal
-from shared.errors import RunError
+from shared.errors import RemoteError, RunError
+from shared.update import UpdateObject, run_tag
 from shared.verdicts import Ruling, Verdict
 
 log = logging.getLogger(__name__)
 
 
+ANOTHER_RUN_SECONDS = 60
+
+
 class Intake:
-    """Takes the updates of one open round at a time; a device that answered is not waited for any more."""
+    """Takes the updates of one open round at a time; a device that answered is not waited for any more.
+
+    One lock guards it: the link's, held by every caller.
+    """
 
     def __init__(self, journal: Journal, run: str) -> None:
         self._journal = journal
@@ -56,12 +63,14 @@ class Intake:
     def _refuse(self, device: str, content: bytes, digest: str, ruling: Ruling) -> None:
         self._journal.refuse(self._run, self._round, device, ruling, digest, len(content))
         log.warning("refused an update of %s: %s %s", device, ruling.verdict.name.lower(), ruling.reason)
-        if ruling.verdict is Verdict.REFUSED:
+        if ruling.verdict not in (Verdict.STALE_ROUND, Verdict.DUPLICATE):
             self._refused[device] = ruling
 
     def _judge(self, device: str, content: bytes, digest: str) -> Ruling:
         if self._journal.holds(self._run, device, digest):
             return Ruling(Verdict.DONE)
+        if _made_for_another_run(content, self._run):
+            return Ruling(Verdict.RETRY_AFTER, "made for another run, which alone may rule on it", ANOTHER_RUN_SECONDS)
         if self._admission is None and not self.frozen:
             return Ruling(Verdict.RETRY_AFTER, "this coordinator has not opened a round yet")
         if self._admission is None:
@@ -84,6 +93,11 @@ class Intake:
         ruling = self._refused.get(device)
         return ruling.reason if ruling and device not in self._accepted else ""
 
+    @property
+    def count(self) -> int:
+        """Updates of the open round in the journal."""
+        return len(self._accepted)
+
     def has(self, device: str) -> bool:
         """True when a device's update of the open round is in the journal."""
         return device in self._accepted
@@ -96,3 +110,11 @@ class Intake:
     def contents(self) -> Iterator[tuple[str, bytes]]:
         """Device and update object, in order of device name, one at a time."""
         return self._journal.accepted(self._run, self._round)
+
+
+def _made_for_another_run(content: bytes, run: str) -> bool:
+    """True for an update object of another run; what is no update object at all is for admission to refuse."""
+    try:
+        return UpdateObject.unpack(content).header.run_tag != run_tag(run)
+    except RemoteError:
+        return False

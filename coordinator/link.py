@@ -44,7 +44,6 @@ from shared.verdicts import Ruling
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.5
-RETRY_SECONDS = 2
 WANT_SECONDS = 4.0
 """An object is not published again so soon: it is retained, and devices ask after five seconds of silence."""
 
@@ -127,7 +126,7 @@ class Link:
             self._push(device, sender.start(self._clock()))
 
     def forget_objects(self, device: str) -> None:
-        """Stop sending what a device has not fetched."""
+        """Stop sending what a device has not fetched: nobody waits for its answer any more."""
         with self.changed:
             self._senders.pop(device, None)
 
@@ -249,7 +248,7 @@ class Link:
             if self._handler is None:
                 raise FrameError(f"an object came from {outcome.peer} before this coordinator serves")
             ruling = self._handler.on_upload(outcome.peer, outcome.content)
-            outcome = self._receiver.conclude(outcome.peer, outcome.transfer_id, ruling, RETRY_SECONDS)
+            outcome = self._receiver.conclude(outcome.peer, outcome.transfer_id, ruling, ruling.retry_seconds)
         self._push(outcome.peer, [outcome.payload])
 
     def _on_event(self, device: str, payload: bytes) -> None:

@@ -73,6 +73,7 @@ class MqttGrid(Grid):
         self._pending: dict[str, Pending] = {}
         self._announced: tuple[str, int] | None = None
         self._cohort: list[str] | None = None
+        self._names: dict[int, str] = {}
 
     @property
     def run(self) -> FlowerRun:
@@ -104,8 +105,10 @@ class MqttGrid(Grid):
         """Names of the devices that can be given work."""
         if self._cohort is not None:
             return list(self._cohort)
+        profile = "flower" if self._intake is None else "sieve"
         with self._link.changed:
-            return self._link.fleet.online()
+            fleet = self._link.fleet
+            return [name for name in fleet.online() if fleet.devices[name].profile == profile]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages and return their ids; replies come with `pull_messages`."""
@@ -134,6 +137,9 @@ class MqttGrid(Grid):
             log.warning("deadline of %.0f s passed: no answer from %s", seconds, late)
         with self._link.changed:
             pending = sorted((self._pending.pop(key) for key in ids), key=lambda p: p.device)
+            for unanswered in pending:
+                if unanswered.reply is None or unanswered.reply.has_error():
+                    self._link.forget_objects(unanswered.device)
         if pending and self._takes_updates(pending[0]):
             return self._updates(pending)
         return [p.reply or _error(p, ERROR_LATE, "no answer before the deadline") for p in pending]
@@ -198,9 +204,10 @@ class MqttGrid(Grid):
         self._link.command(pending.device, command)
 
     def _device_of(self, node_id: int) -> str:
-        for device in self._link.fleet.devices:
-            if node_id_of(device) == node_id:
-                return device
+        if node_id not in self._names:
+            self._names = {node_id_of(device): device for device in self._link.fleet.devices}
+        if node_id in self._names:
+            return self._names[node_id]
         raise RunError(f"no device has Flower node id {node_id}: get the ids from get_node_ids()")
 
     def _all_replied(self, ids: list[str]) -> bool:
@@ -230,7 +237,8 @@ class MqttGrid(Grid):
         """Accepted updates straight from the journal, then the errors of the others."""
         if self._intake is None:
             raise RunError("sieve devices were asked to train, but this grid has no intake for updates")
-        self._intake.freeze()
+        with self._link.changed:
+            self._intake.freeze()
         by_device = {p.device: p for p in pending}
         for device, content in self._intake.contents():
             record = RecordDict({"update": ConfigRecord({"content": content})})

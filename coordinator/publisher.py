@@ -79,7 +79,8 @@ class Publisher:
         offer = self._offers.pop(run, None)
         if offer is not None:
             self.transport.publish(Publication(self.topics.round_manifest(run), b"", retain=True))
-            for digest in offer.blobs:
+            for digest, content in offer.blobs.items():  # even what an earlier coordinator of this run published
+                self._published.setdefault(digest, len(chunks_of(content, self.piece_bytes)))
                 self._clear_blob(digest)
 
     def leave(self) -> None:

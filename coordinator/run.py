@@ -1,11 +1,11 @@
 """One run of a job, durable: every step is in the journal before the next begins, so a killed run continues."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from flwr.app import ConfigRecord
+from flwr.app import ConfigRecord, Message
 
 from coordinator.admission import Admission, AdmissionLimits, typical_norm
 from coordinator.checkpoints import CheckpointStore
@@ -23,6 +23,8 @@ from shared.messages import CancelCommand
 log = logging.getLogger(__name__)
 
 FAREWELL_SECONDS = 5.0
+REGATHER_SECONDS = 45.0
+"""Longer than any device's pause between two attempts to reach the broker."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,9 @@ class Run:
     def execute(self) -> dict[str, float]:
         """Train the rounds that are left, evaluate the last model on all devices, and return the final figures."""
         with self._recorded():
-            for server_round in range(self._restore() + 1, self.job.rounds + 1):
+            first = self._restore() + 1
+            self._regather()
+            for server_round in range(first, self.job.rounds + 1):
                 self._round(server_round)
             figures = self._evaluate()
             self._farewell()
@@ -104,20 +108,46 @@ class Run:
         log.info("%s continues after round %d", self.id, last.server_round)
         return last.server_round
 
+    def _regather(self) -> None:
+        """After a resume, wait for the devices of the last round: they too may have lost the broker, and back off."""
+        last = self.journal.last_round(self.id)
+        if last is None:
+            return
+        self._report(last.server_round, f"waiting for the devices of the last round, at most {REGATHER_SECONDS:g} s")
+        self._link.wait_until(lambda: set(last.cohort) <= set(self._grid.devices()), REGATHER_SECONDS)
+
     def _round(self, server_round: int) -> None:
         record = self._open(server_round)
         self.strategy.begin_round(server_round, record.plan)
         self._traffic()
-        self._intake.open(server_round, record.cohort, self._admission(record))
+        with self._link.changed:
+            self._intake.open(server_round, record.cohort, self._admission(record))
         self._grid.restrict(list(record.cohort))
-        arrays, config = self.strategy.arrays(), ConfigRecord({"server-round": server_round})
-        self._report(server_round, "collecting updates")
-        messages = self.strategy.configure_train(server_round, arrays, config, self._grid)
-        replies = self._grid.send_and_receive(messages, timeout=self.job.fleet.round_seconds)
+        replies = self._collect(server_round)
         self._report(server_round, "aggregating")
         _, metrics = self.strategy.aggregate_train(server_round, replies)
         self._grid.restrict(None)
         self._close(server_round, {k: float(v) for k, v in (metrics or {}).items()})  # type: ignore[arg-type]
+
+    def _collect(self, server_round: int) -> Iterable[Message]:
+        """The replies of a round that has enough updates; devices told that theirs counts must not be let down.
+
+        Raises `DeadlineExceeded` when the updates are too few after two deadlines: the round stays open in the journal.
+        """
+        fleet, arrays = self.job.fleet, self.strategy.arrays()
+        for _ in range(2):
+            self._report(server_round, "collecting updates")
+            config = ConfigRecord({"server-round": server_round})
+            messages = self.strategy.configure_train(server_round, arrays, config, self._grid)
+            replies = self._grid.send_and_receive(messages, timeout=fleet.round_seconds)
+            if self._intake.frozen or self._intake.count >= fleet.minimum_updates:
+                return replies
+            self._regather()
+        raise DeadlineExceeded(
+            f"round {server_round} has {self._intake.count} updates after two deadlines, at least "
+            f"{fleet.minimum_updates} are wanted ([fleet] minimum_updates): see the devices' troubles with "
+            "`gradsieve status`, then continue with --resume; the round stays open"
+        )
 
     def _open(self, server_round: int) -> RoundRecord:
         """The round as the journal has it; a new one gets its cohort from the devices that are online."""
@@ -125,7 +155,8 @@ class Run:
         if last is not None and last.server_round == server_round:
             return last
         fleet = self.job.fleet
-        devices = self._gather(server_round, fleet.minimum_updates if last else fleet.minimum_devices)
+        wanted = fleet.minimum_updates if last else max(fleet.minimum_updates, fleet.minimum_devices)
+        devices = self._gather(server_round, wanted)
         cohort = self.strategy.select(server_round, devices)
         plan = self.strategy.next_plan().to_bytes()
         return self.journal.open_round(self.id, server_round, self.strategy.model.digest, cohort, plan)
@@ -160,7 +191,6 @@ class Run:
         return Admission(
             self.strategy.layout,
             self.strategy.plan_of(record.server_round),
-            self.id,
             record.server_round,
             record.base,
             limits,
@@ -176,6 +206,7 @@ class Run:
 
     def _evaluate(self) -> dict[str, float]:
         rounds = self.job.rounds
+        self._gather(rounds, 1)
         self._report(rounds, "evaluating the final model")
         arrays, config = self.strategy.arrays(), ConfigRecord({"server-round": rounds})
         messages = self.strategy.configure_evaluate(rounds, arrays, config, self._grid)
@@ -190,6 +221,7 @@ class Run:
 
     def _farewell(self) -> None:
         """Tell the devices that the run is over, and wait a moment for their last counters."""
+        self._report(self.job.rounds, f"waiting for the devices' last counters, at most {FAREWELL_SECONDS:g} s")
         with self._link.changed:
             online = [self._link.fleet.devices[name] for name in self._link.fleet.online()]
             wanted = {device.name: device.heartbeats + 1 for device in online}

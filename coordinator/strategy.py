@@ -90,7 +90,8 @@ class SieveStrategy(Strategy):
 
     def select(self, server_round: int, devices: list[str]) -> list[str]:
         """The devices asked in a round: a share of those online, drawn by seed and round alone."""
-        count = max(1, round(len(devices) * self.job.fleet.participation))
+        fleet = self.job.fleet
+        count = max(1, fleet.minimum_updates, round(len(devices) * fleet.participation))
         digest = hashlib.sha256(f"{self.job.seed}/{server_round}".encode()).digest()
         return sorted(random.Random(digest).sample(sorted(devices), min(count, len(devices))))  # noqa: S311  not a secret
 

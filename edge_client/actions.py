@@ -1,5 +1,6 @@
 """What the session asks its shell to do; publishing is a plain `Publication`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,23 +38,16 @@ class DropBundle:
 
 
 @dataclass(frozen=True, slots=True)
-class KeepFile:
-    """Write what an order refers to."""
-
-    path: Path
-    content: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class SubmitOrder:
-    """Give the trainer work; `Session.on_answer` follows."""
+    """Write the files that an order refers to, then give it to the trainer; `Session.on_answer` follows in any case."""
 
     order: Order
+    files: Mapping[Path, bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """Record the final verdict on a run's pending update."""
+    """Record the final verdict on a run's pending update; `Session.on_settled` follows."""
 
     run: str
     server_round: int
@@ -87,7 +81,6 @@ Action = (
     | Unsubscribe
     | CheckBundle
     | DropBundle
-    | KeepFile
     | SubmitOrder
     | Settle
     | ForgetRun

@@ -5,15 +5,15 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from edge_client.actions import (
     Action,
     CheckBundle,
     DropBundle,
     ForgetRun,
-    KeepFile,
     Note,
     SendHeartbeat,
     Settle,
@@ -22,8 +22,9 @@ from edge_client.actions import (
     Unsubscribe,
 )
 from edge_client.memory import available_bytes, peak_rss_bytes
-from edge_client.orders import Trained
+from edge_client.orders import Answer, Failed, Order, Trained, failed
 from edge_client.outbox import Outbox
+from edge_client.pending import PendingUpdate
 from edge_client.presence import Identity
 from edge_client.session import Limits, Session
 from edge_client.settings import EdgeSettings
@@ -107,8 +108,7 @@ class Agent:
         if event is not None:
             self._perform(self._session.on_event(event, self._clock()))
         for answer in self._trainer.poll():
-            update = self._outbox.pending(answer.run) if isinstance(answer, Trained) else None
-            self._perform(self._session.on_answer(answer, update, self._clock()))
+            self._perform(self._session.on_answer(answer, self._unsettled(answer), self._clock()))
         if self._session.next_wake() <= self._clock():
             self._perform(self._session.tick(self._clock()))
         return event
@@ -139,8 +139,8 @@ class Agent:
             action = todo.popleft()
             try:
                 todo.extend(self._perform_one(action))
-            except OSError as error:
-                log.error("%s: state directory: %s: check space and rights", self._identity.device, error)
+            except OSError as error:  # of a heartbeat or of what is only tidied up; the session hears of the others
+                log.error("%s: %s: %s", self._identity.device, type(action).__name__, error)
 
     def _perform_one(self, action: Action) -> Iterable[Action]:
         """Do one thing; returns what the session wants done because of it."""
@@ -155,12 +155,10 @@ class Agent:
                 return self._session.on_bundle(digest, self._check_bundle(digest, archive), self._clock())
             case DropBundle(digest):
                 self._outbox.drop_bundle(digest)
-            case KeepFile(path, content):
-                self._outbox.keep(path, content)
-            case SubmitOrder(order):
-                self._trainer.submit(order)
-            case Settle(run, server_round, accepted):
-                self._outbox.settle(run, server_round, accepted)
+            case SubmitOrder(order, files):
+                return self._submit(order, files)
+            case Settle():
+                return self._session.on_settled(action.run, action.server_round, self._settle(action), self._clock())
             case ForgetRun(run):
                 self._outbox.forget(run)
             case SendHeartbeat(phase):
@@ -179,6 +177,41 @@ class Agent:
         except OSError as error:
             return f"the bundle cannot be stored: {error}"
         return None
+
+    def _submit(self, order: Order, files: Mapping[Path, bytes]) -> Iterable[Action]:
+        """Hand over an order with all its files; with one missing the trainer would take that of the round before."""
+        try:
+            for path, content in files.items():
+                self._outbox.keep(path, content)
+        except OSError as error:
+            answer = failed(order, "trainer_failed", self._storage_fault(error))
+            return self._session.on_answer(answer, None, self._clock())
+        self._outbox.use_bundle(Path(order.bundle))
+        self._trainer.submit(order)
+        return ()
+
+    def _settle(self, settle: Settle) -> str | None:
+        """Record a verdict; returns why it could not be."""
+        try:
+            self._outbox.settle(settle.run, settle.server_round, settle.accepted)
+        except OSError as error:
+            return self._storage_fault(error)
+        return None
+
+    def _unsettled(self, answer: Answer) -> PendingUpdate | None:
+        """What was trained, or what a trainer that failed left behind."""
+        if not isinstance(answer, Trained | Failed):
+            return None
+        try:
+            return self._outbox.pending(answer.run)
+        except OSError as error:
+            self._storage_fault(error)
+            return None
+
+    def _storage_fault(self, error: OSError) -> str:
+        """Log a fault of the state directory; returns it as told to others."""
+        log.error("%s: state directory: %s: check space and rights", self._identity.device, error)
+        return f"state directory: {error.strerror}: check space and rights"
 
     def _heartbeat(self, phase: str) -> Publication:
         traffic, tcp = self._transport.traffic, self._tcp_bytes()

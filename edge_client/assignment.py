@@ -66,6 +66,11 @@ class Assignment:
         """What the log calls it."""
         return f"run {self.run} round {self.server_round}"
 
+    def extend(self, command: TrainCommand | EvaluateCommand, now: float) -> None:
+        """The command came again: it gives more time, never less."""
+        self.command = command
+        self.deadline = max(self.deadline, now + command.seconds)
+
     def parts(self, manifest: RoundManifest) -> list[Part]:
         """What must be here before the order; the model comes last, for the trainer may not need it whole."""
         parts = [Part(manifest.bundle, Stage.BUNDLE, "bundle")]

@@ -75,7 +75,7 @@ class Scored(Answered):
 
 
 class Failed(Answered):
-    """The order could not be carried out; nothing was committed."""
+    """The order could not be carried out; nothing was committed, unless the trainer ended before it could tell."""
 
     kind: Literal["failed"] = "failed"
     code: TroubleCode

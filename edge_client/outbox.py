@@ -9,13 +9,17 @@ state/
 import os
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_client.pending import PendingStore, PendingUpdate
+from shared.durable_file import write_durably
 from shared.errors import SettingsError
 
 MOST_BUNDLES = 4
+MOST_SETTLED_RUNS = 4
+"""Runs kept over a restart without an unsettled update; the end of others may have been missed."""
 LONGEST_COUNT = 15
 """Digits of the count of connections, which so stays within what a birth may say."""
 RUN_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
@@ -70,22 +74,30 @@ class Outbox:
         counter = self.paths.root / "connection"
         text = counter.read_bytes()[:LONGEST_COUNT] if counter.exists() else b""
         number = int(text) + 1 if text.isdigit() else 1
-        replace_file(counter, str(number).encode())
+        write_durably(counter, str(number).encode())
         return number
 
     def recover(self) -> Recovered:
-        """What earlier lives of the agent left behind."""
-        unsettled, settled = [], []
-        for folder in sorted((self.paths.root / "runs").iterdir()):
-            update = PendingStore(folder).read() if RUN_NAME.fullmatch(folder.name) else None
+        """What earlier lives of the agent left behind; of runs with nothing to offer only the last used are kept."""
+        unsettled: list[PendingUpdate] = []
+        settled: dict[str, int | None] = {}
+        for folder in self._runs_by_age():
+            update = PendingStore(folder).read()
             if update is None or update.run != folder.name:
-                continue
-            if PendingStore(folder).verdict_on(update) is None:
+                settled[folder.name] = None
+            elif PendingStore(folder).verdict_on(update) is None:
                 unsettled.append(update)
             else:
-                settled.append((update.run, update.server_round))
+                settled[folder.name] = update.server_round
+        for run in list(settled)[:-MOST_SETTLED_RUNS]:
+            self.forget(run)
+            del settled[run]
         bundles = (path.stem for path in (self.paths.root / "bundles").glob("*.gsb"))
-        return Recovered(frozenset(b for b in bundles if DIGEST.fullmatch(b)), tuple(unsettled), tuple(settled))
+        return Recovered(
+            frozenset(b for b in bundles if DIGEST.fullmatch(b)),
+            tuple(unsettled),
+            tuple((run, server_round) for run, server_round in settled.items() if server_round is not None),
+        )
 
     def pending(self, run: str) -> PendingUpdate | None:
         """The run's update that still waits for a verdict."""
@@ -93,19 +105,27 @@ class Outbox:
 
     def settle(self, run: str, server_round: int, accepted: bool) -> None:
         """Record the final verdict on a run's pending update."""
+        self.paths.run(run).mkdir(exist_ok=True)
         PendingStore(self.paths.run(run)).settle(server_round, accepted)
 
     def keep(self, path: Path, content: bytes) -> None:
         """Write a fetched object, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, content)
+        write_durably(path, content)
 
     def keep_bundle(self, digest: str, archive: bytes) -> None:
         """Keep a verified bundle and drop those that were not used for longest."""
-        self.keep(self.paths.bundle(digest), archive)
-        by_age = sorted((self.paths.root / "bundles").glob("*.gsb"), key=lambda path: path.stat().st_mtime_ns)
-        for old in by_age[:-MOST_BUNDLES]:
+        kept = self.paths.bundle(digest)
+        self.keep(kept, archive)
+        # whatever a clock without a battery says, the new one is not the oldest
+        others = sorted((path for path in kept.parent.glob("*.gsb") if path != kept), key=_last_use)
+        for old in others[: 1 - MOST_BUNDLES]:
             old.unlink()
+
+    def use_bundle(self, path: Path) -> None:
+        """Note that an archive is used now; the one that is not there is for the trainer to name."""
+        with suppress(OSError):
+            os.utime(path)
 
     def drop_bundle(self, digest: str) -> None:
         """Forget an archive that turned out to be unusable."""
@@ -115,17 +135,11 @@ class Outbox:
         """Drop every file of a run that ended."""
         shutil.rmtree(self.paths.run(run), ignore_errors=True)
 
+    def _runs_by_age(self) -> list[Path]:
+        """The folders of runs, last used last."""
+        folders = (self.paths.root / "runs").iterdir()
+        return sorted((path for path in folders if RUN_NAME.fullmatch(path.name) and path.is_dir()), key=_last_use)
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write `content` so that a power cut leaves the old file or the new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+
+def _last_use(path: Path) -> int:
+    return path.stat().st_mtime_ns

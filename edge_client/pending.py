@@ -1,20 +1,20 @@
 """The one update of a run that was trained but may not be settled yet, and the residual that follows from it.
 
 `pending.bin` is the SHA-256 of all that follows (64 hex digits, line feed), a JSON header line, then update object,
-plan and residual. `settled.json` is the final verdict. Both are replaced whole (temporary file, fsync, rename, fsync of
-the folder), so that a power cut leaves the old state or the new one.
+plan and residual. `settled.json` is the final verdict. Both are replaced whole, so that a power cut leaves the old state
+or the new one.
 """
 
 import hashlib
 import logging
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from shared.durable_file import write_durably
 from shared.errors import DigestMismatch, RemoteError
 from shared.messages import Count, Digest, Message, Round, RunId, dump, parse
 
@@ -41,7 +41,7 @@ class PendingUpdate:
 
 
 class Settled(Message):
-    """The final verdict on the update of `server_round`: whether the coordinator counted it."""
+    """The final verdict on the update of `server_round`: whether the coordinator counts it, or another of its round."""
 
     server_round: Round
     accepted: bool
@@ -84,7 +84,7 @@ class PendingStore:
         digest = hashlib.sha256()
         for part in parts:
             digest.update(part)
-        _replace(self._pending, (digest.hexdigest().encode() + b"\n", *parts))
+        write_durably(self._pending, digest.hexdigest().encode() + b"\n", *parts)
         # The old verdict goes last: in between, an update of the same round counts as refused, which loses nothing.
         self._settled.unlink(missing_ok=True)
 
@@ -128,7 +128,7 @@ class PendingStore:
 
     def settle(self, server_round: int, accepted: bool) -> None:
         """Record the final verdict on the update of `server_round`."""
-        _replace(self._settled, (dump(Settled(server_round=server_round, accepted=accepted)),))
+        write_durably(self._settled, dump(Settled(server_round=server_round, accepted=accepted)))
 
     def _open(self) -> tuple[_Header, BufferedReader] | None:
         try:
@@ -157,17 +157,3 @@ def _set_aside(path: Path, error: RemoteError) -> None:
     aside = path.with_name(path.name + ".damaged")
     os.replace(path, aside)
     log.warning("%s is damaged and was set aside as %s: %s", path, aside.name, error)
-
-
-def _replace(path: Path, parts: Iterable[bytes | memoryview]) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.writelines(parts)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_client.actions import Action, DropBundle, ForgetRun, KeepFile, Note, SendHeartbeat, Settle, SubmitOrder
+from edge_client.actions import Action, DropBundle, ForgetRun, Note, SendHeartbeat, Settle, SubmitOrder
 from edge_client.assignment import Assignment, Stage
 from edge_client.inbox import Inbox, Mail, OpenRound
 from edge_client.orders import Answer, Failed, NeedModel, Order, Scored, Trained, TroubleCode
@@ -37,6 +37,8 @@ from shared.transport import Connected, Disconnected, Publication, Received, Ref
 from shared.verdicts import Verdict
 
 MOST_ASSIGNMENTS = 16
+COUNTED = (Verdict.DONE, Verdict.DUPLICATE)
+"""Verdicts after which this round's work of the device counts, so that nothing of its update is owed any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,10 @@ class Session:
         return self._finish(now)
 
     def on_answer(self, answer: Answer, update: PendingUpdate | None, now: float) -> list[Action]:
-        """The trainer answered; `update` is the run's unsettled update as it lies on disk after `Trained`."""
+        """The trainer answered, or could not be asked.
+
+        `update` is the run's unsettled update as it lies on disk after `Trained` or `Failed`.
+        """
         errand = self._errand
         if errand is None or (errand.order.run, errand.order.server_round) != (answer.run, answer.server_round):
             self._note(f"{_title(answer.run, answer.server_round)}: an answer to no order: {answer.kind}")
@@ -128,6 +133,17 @@ class Session:
             self._do([ForgetRun(answer.run)])
         else:
             self._answered(errand.order, answer, update, now)
+        return self._finish(now)
+
+    def on_settled(self, run: str, server_round: int, fault: str | None, now: float) -> list[Action]:
+        """The verdict on a run's update was recorded, or could not be: then the coordinator has to repeat it."""
+        if self._uploads.round_of(run) == server_round:
+            if fault is None:
+                self._uploads.drop(run)
+                self._settled_rounds[run] = server_round
+            else:
+                self._note(f"{_title(run, server_round)}: the verdict is asked for again: {fault}")
+                self._uploads.ask_later(run, now)
         return self._finish(now)
 
     def tick(self, now: float) -> list[Action]:
@@ -179,8 +195,7 @@ class Session:
 
     def _settle(self, verdict: Verdicted) -> None:
         ruling = verdict.ruling
-        self._settled_rounds[verdict.run] = verdict.server_round
-        self._do([Settle(verdict.run, verdict.server_round, ruling.verdict is Verdict.DONE)])
+        self._do([Settle(verdict.run, verdict.server_round, ruling.verdict in COUNTED)])
         word = ruling.verdict.name.lower().replace("_", " ") + (f": {ruling.reason}" if ruling.reason else "")
         self._note(f"{_title(verdict.run, verdict.server_round)}: update of {verdict.object_bytes} bytes: {word}")
 
@@ -213,9 +228,13 @@ class Session:
 
     def _assign(self, command: TrainCommand | EvaluateCommand, now: float) -> None:
         current = self._assignments.get((command.run, command.kind))
-        if self._is_done(command) or (current is not None and current.server_round >= command.server_round):
+        if self._is_done(command):
             return
         if current is not None:
+            if current.server_round == command.server_round:
+                current.extend(command, now)
+            if current.server_round >= command.server_round:
+                return
             self._drop(current, f"round {command.server_round} is asked for")
         assignment = Assignment(command, now + command.seconds)
         if len(self._assignments) >= MOST_ASSIGNMENTS:
@@ -278,14 +297,15 @@ class Session:
             self._submit(assignment, opened, now)
 
     def _submit(self, assignment: Assignment, opened: OpenRound, now: float) -> None:
-        for part in assignment.parts(opened.manifest):
-            if part.name != "bundle":
-                path = self._paths.received(assignment.run, part.name)
-                self._do([KeepFile(path, self._shelf.take(part, opened))])
+        files = {
+            self._paths.received(assignment.run, part.name): self._shelf.take(part, opened)
+            for part in assignment.parts(opened.manifest)
+            if part.name != "bundle"
+        }
         order = assignment.order(opened.manifest, self._identity.device, self._paths, now)
         self._errand = _Errand(order)
         self._enter(assignment, Stage.TRAINING if assignment.trains else Stage.EVALUATING)
-        self._do([SubmitOrder(order)])
+        self._do([SubmitOrder(order, files)])
 
     def _enter(self, assignment: Assignment, stage: Stage) -> None:
         if assignment.stage is not stage:
@@ -299,7 +319,7 @@ class Session:
             case Scored():
                 self._scored(answer)
             case Failed():
-                self._failed(order, answer)
+                self._failed(order, answer, update, now)
             case NeedModel() if order.model is not None:
                 text = "the trainer cannot get to the round's model from the model itself"
                 self._trouble(order.run, order.server_round, "trainer_failed", text)
@@ -333,12 +353,15 @@ class Session:
         self._note(f"{_title(answer.run, answer.server_round)}: {answer.correct} of {answer.examples} correct")
         self._do(self._presence.report(result))
 
-    def _failed(self, order: Order, answer: Failed) -> None:
+    def _failed(self, order: Order, answer: Failed, update: PendingUpdate | None, now: float) -> None:
         if answer.code == "bundle_refused":
             digest = Path(order.bundle).stem
             self._shelf.unkeep(digest)
             self._do([DropBundle(digest)])
         self._trouble(answer.run, answer.server_round, answer.code, answer.text)
+        if update is not None and self._uploads.round_of(answer.run) is None:
+            self._note(f"{_title(update.run, update.server_round)}: an update was found that nobody has offered")
+            self._send(self._uploads.offer(update, now))
 
     def _trouble(self, run: str, server_round: int, code: TroubleCode, text: str) -> None:
         self._note(f"{_title(run, server_round)}: {code}: {text}")

@@ -44,7 +44,10 @@ class Task:
 
 def read_archive(path: Path) -> Bundle:
     """The bundle in a file named by its digest; the agent verified its signature before it kept it under that name."""
-    archive = path.read_bytes()
+    try:
+        archive = path.read_bytes()
+    except FileNotFoundError:
+        raise BundleError(f"bundle {path.stem[:16]}…: its file is gone: fetch it again") from None
     if hashlib.sha256(archive).hexdigest() != path.stem:
         raise BundleError(f"bundle {path.stem[:16]}…: its file was altered: fetch it again")
     return read_kept_bundle(archive)

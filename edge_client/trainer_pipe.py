@@ -16,6 +16,8 @@ from shared.errors import DataError
 from shared.messages import parse
 
 END_SECONDS = 2.0
+MARGIN_SECONDS = 120.0
+"""What a trainer may need beyond an order's time, to load, to score and to write; one that needs more hangs."""
 READ_BYTES = 1 << 16
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """Each further thread of numpy's linear algebra, unused here, would keep buffers of its own."""
@@ -34,10 +36,13 @@ class TrainerPipe:
         )
         self._orders, self._answers = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
         self._unread = b""
+        self._due = 0.0
+        self._killed_because = ""
         self.open_orders: deque[Order] = deque()
 
-    def send(self, order: Order) -> None:
+    def send(self, order: Order, now: float) -> None:
         """Hand over an order; that the process is gone shows when its answer is received."""
+        self._due = (self._due if self.open_orders else now) + order.seconds + MARGIN_SECONDS
         self.open_orders.append(order)
         with suppress(BrokenPipeError):
             self._orders.write(to_line(order))
@@ -60,8 +65,13 @@ class TrainerPipe:
             self.open_orders.popleft()
         return answers
 
-    def kill(self) -> None:
-        """End the process by force."""
+    def is_overdue(self, now: float) -> bool:
+        """True when the open orders should have been answered long ago."""
+        return bool(self.open_orders) and now >= self._due
+
+    def kill(self, reason: str) -> None:
+        """End the process by force, for a reason that `finish` repeats."""
+        self._killed_because = reason
         self._process.kill()
 
     def hang_up(self) -> int:
@@ -78,7 +88,7 @@ class TrainerPipe:
         """Hang up, once nobody receives any more, and say how the process ended."""
         code = self.hang_up()
         self._answers.close()
-        return _ending(code)
+        return self._killed_because or _ending(code)
 
     def peak_rss_bytes(self) -> int:
         """The most memory that the process has had resident; 0 once it has ended."""

@@ -1,12 +1,13 @@
 """The trainer in a child process: onnxruntime may abort and the kernel may kill, but the agent stays on the air."""
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock, Thread
 
 from edge_client.orders import Answer, Order, failed
-from edge_client.trainer_pipe import TrainerPipe
+from edge_client.trainer_pipe import MARGIN_SECONDS, TrainerPipe
 from shared.errors import MessageError
 
 log = logging.getLogger(__name__)
@@ -15,15 +16,22 @@ log = logging.getLogger(__name__)
 class ProcessTrainer:
     """A `Trainer` whose work is done by a child, started with the first order and ended after `idle_seconds` without.
 
-    `on_answer` is called from another thread whenever `poll` has something new. A child that dies mid-order answers
-    `Failed(code="trainer_failed")` with how it ended; the next order starts a new one.
+    `on_answer` is called, mostly from another thread, whenever `poll` has something new. A child that cannot start,
+    dies mid-order or is killed because it hangs answers `Failed(code="trainer_failed")` with the reason; the next order
+    starts a new one. `clock` is monotonic, in seconds.
     """
 
     def __init__(
-        self, state_dir: Path, data_dir: Path, on_answer: Callable[[], None], *, idle_seconds: float = 60.0
+        self,
+        state_dir: Path,
+        data_dir: Path,
+        on_answer: Callable[[], None],
+        *,
+        idle_seconds: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._arguments = (str(state_dir), str(data_dir))
-        self._on_answer, self._idle_seconds = on_answer, idle_seconds
+        self._on_answer, self._idle_seconds, self._clock = on_answer, idle_seconds, clock
         self._lock = Lock()
         self._child: TrainerPipe | None = None
         self._answers: list[Answer] = []
@@ -32,16 +40,19 @@ class ProcessTrainer:
 
     def submit(self, order: Order) -> None:
         """Hand `order` to the child, starting one where none runs; returns at once."""
-        with self._lock:
-            if self._child is None:
-                self._child = TrainerPipe(self._arguments)
-                self._listener = Thread(target=self._listen, args=(self._child,), name="trainer-answers", daemon=True)
-                self._listener.start()
-            self._child.send(order)
+        try:
+            with self._lock:
+                if self._child is None:
+                    self._child = self._start()
+                self._child.send(order, self._clock())
+        except OSError as error:
+            self._collect([failed(order, "trainer_failed", f"the trainer cannot be started: {error}")])
 
     def poll(self) -> list[Answer]:
-        """The answers since the last poll, oldest first; never blocks."""
+        """The answers since the last poll, oldest first; never blocks. A child that hangs is ended."""
         with self._lock:
+            if self._child is not None and self._child.is_overdue(self._clock()):
+                self._child.kill(f"trainer hung and was ended {MARGIN_SECONDS:g} s after the time of its order")
             answers, self._answers = self._answers, []
             return answers
 
@@ -60,6 +71,17 @@ class ProcessTrainer:
             child.hang_up()
             self._listener.join()
 
+    def _start(self) -> TrainerPipe:
+        child = TrainerPipe(self._arguments)
+        listener = Thread(target=self._listen, args=(child,), name="trainer-answers", daemon=True)
+        try:
+            listener.start()
+        except RuntimeError as error:  # what Python raises when there is no memory for a thread
+            child.finish()
+            raise OSError(str(error)) from None
+        self._listener = listener
+        return child
+
     def _listen(self, child: TrainerPipe) -> None:
         """Collect the answers of one child until it ends; let it go when it idles."""
         try:
@@ -69,8 +91,7 @@ class ProcessTrainer:
                 elif self._let_go_idle(child):
                     break
         except MessageError as error:
-            log.error("the trainer is ended because its answer is none: %s", error)
-            child.kill()
+            child.kill(f"trainer was ended because its answer is none: {error}")
         lost = self._let_go(child)
         ending = child.finish()
         if lost:

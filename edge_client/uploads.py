@@ -9,7 +9,7 @@ from shared.errors import FrameError
 from shared.frame import FrameKind, unpack_frame
 from shared.sender import Sender
 from shared.transfer import Status
-from shared.verdicts import Ruling
+from shared.verdicts import Ruling, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,25 +66,35 @@ class Uploads:
         return [frame for sender in senders for frame in sender.reopen(now)]
 
     def receive(self, payload: bytes, now: float) -> tuple[list[bytes], list[Verdicted]]:
-        """Act on a status; what it settles is no longer an upload. Raises `FrameError` for anything else."""
+        """Act on a status; raises `FrameError` for anything else.
+
+        An update that is ruled on stays here, and is not sent, until `drop` or `ask_later`.
+        """
         frame = unpack_frame(payload)
         if frame.kind is not FrameKind.STATUS:
             raise FrameError(f"download: a {frame.kind.name} frame where only a STATUS is expected")
         status = Status.unpack(frame.body)
         frames: list[bytes] = []
-        settled: list[Verdicted] = []
-        for run, upload in list(self._uploads.items()):
-            if upload.sender is None:
+        verdicts: list[Verdicted] = []
+        for run, upload in self._uploads.items():
+            if upload.sender is None or upload.sender.ruling is not None:
                 continue
             frames += upload.sender.on_status(status, now)
             if upload.sender.ruling is not None:
-                update = self._uploads.pop(run).update
-                settled.append(Verdicted(run, update.server_round, len(update.object), upload.sender.ruling))
-        return frames, settled
+                update = upload.update
+                verdicts.append(Verdicted(run, update.server_round, len(update.object), upload.sender.ruling))
+        return frames, verdicts
 
     def drop(self, run: str) -> None:
-        """Forget the update of a run that ended."""
+        """Forget the update of a run: it is settled, or the run ended."""
         self._uploads.pop(run, None)
+
+    def ask_later(self, run: str, now: float) -> None:
+        """Forget only the verdict on a run's update: it is asked for after a minute, or over a new link."""
+        upload = self._uploads[run]
+        if upload.sender is not None and self._largest_payload_bytes is not None:
+            upload.sender = Sender(upload.update.object, self._largest_payload_bytes, self._jitter)
+            upload.sender.on_status(Status(upload.sender.transfer_id, Verdict.RETRY_AFTER), now)
 
     def tick(self, now: float) -> list[bytes]:
         """Repeat what was met with silence."""

@@ -12,7 +12,7 @@ class Verdict(IntEnum):
     DONE = 1
     """Committed to the journal: the device drops its copy."""
     DUPLICATE = 2
-    """Another update of this device already counts for the round."""
+    """Another update of this device already counts for the round: nothing of this one is owed."""
     STALE_ROUND = 3
     """The round is closed."""
     WRONG_BASE = 4
@@ -40,3 +40,5 @@ class Ruling:
 
     verdict: Verdict
     reason: str = ""
+    retry_seconds: int = 2
+    """When to offer again; of RETRY_AFTER alone."""

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.errors import DecodeError
+from shared.layout import I64
 
 U8 = npt.NDArray[np.uint8]
 
@@ -41,6 +42,7 @@ class BitReader:
     def __init__(self, data: bytes) -> None:
         self.digits = (np.unpackbits(np.frombuffer(data, np.uint8)) + ZERO).tobytes()
         self.at = 0
+        self._data = data
 
     def take(self, width: int) -> int:
         """The next `width` bits as an unsigned integer."""
@@ -49,6 +51,17 @@ class BitReader:
     def take_bits(self, count: int) -> U8:
         """The next `count` bits: uint8 `[count]` of zeros and ones."""
         return np.frombuffer(self._advance(count), np.uint8) - ZERO
+
+    def peek(self, start: int, most: int) -> U8:
+        """The bits from `start`, at most so many and none beyond the end: uint8 of zeros and ones."""
+        return np.frombuffer(self.digits[start : start + most], np.uint8) - ZERO
+
+    def peek_each(self, starts: I64, width: int) -> I64:
+        """The unsigned integers of `width` ≤ 56 bits at `starts` int64 `[k]`; beyond the end all bits are zero."""
+        words = np.ndarray((len(self._data) + 1,), ">u8", self._data + bytes(8), strides=(1,))
+        eight = words[np.minimum(starts >> 3, len(self._data))].astype(np.uint64)
+        whole = eight << (starts & 7).astype(np.uint64)
+        return (whole >> np.uint64(64 - width)).astype(np.int64) if width else np.zeros_like(starts)
 
     def skip(self, count: int) -> None:
         """Pass over `count` bits."""

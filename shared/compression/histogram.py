@@ -1,5 +1,7 @@
 """Magnitudes as integers: a float32's bit pattern without its sign rises with the magnitude, alike on every CPU."""
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,6 +17,10 @@ NUM_BINS = 1 << 31 - BIN_SHIFT
 LARGEST_SAMPLE = 1 << 16
 SAMPLE_MARGIN = 16
 
+QUICK_SAMPLE = 1 << 14
+CHUNK = 1 << 18
+"""Values that are compared at a time, so that what is computed of them stays in the cache."""
+
 SIGN_MASK = np.uint32(0x7FFF_FFFF)
 INFINITY_BITS = 0x7F80_0000
 
@@ -24,12 +30,22 @@ def magnitude_bits(update: F32, layout: Layout) -> U32:
 
     Raises `ValueError` on NaN, infinity, or an update that is not float32 of the layout's size.
     """
+    bits = signed_bits(update, layout) & SIGN_MASK
+    check_finite(bits)
+    return bits
+
+
+def signed_bits(update: F32, layout: Layout) -> U32:
+    """The update as bit patterns, uint32 `[layout.size]`; raises `ValueError` unless it is float32 of that size."""
     if update.dtype != np.float32 or update.size != layout.size:
         raise ValueError(f"an update of {update.size} {update.dtype} values for a layout of {layout.size} float32")
-    bits = np.ascontiguousarray(update).reshape(-1).view(np.uint32) & SIGN_MASK
-    if int(bits.max()) >= INFINITY_BITS:
+    return np.ascontiguousarray(update).reshape(-1).view(np.uint32)
+
+
+def check_finite(bits: U32) -> None:
+    """Raise `ValueError` where the patterns of magnitudes hold NaN or infinity."""
+    if int(bits.max(initial=0)) >= INFINITY_BITS:
         raise ValueError("the update holds NaN or infinity: training diverged, send nothing")
-    return bits
 
 
 def magnitude_histogram(bits: U32) -> I64:
@@ -50,10 +66,35 @@ def lowest_edge(bits: U32, most: int) -> int:
     return _edge(magnitude_histogram(bits), most)
 
 
+def likely_edge(signed: U32, most: int) -> int:
+    """A bit pattern that about `most` magnitudes of `signed` uint32 `[n]` reach, or rather more; from a sample alone.
+
+    It is that of bin 1 where there are likely fewer, and never above that of infinity.
+    """
+    stride = len(signed) // QUICK_SAMPLE + 1
+    wanted = most // stride
+    wanted += (2 * math.isqrt(wanted) + 4) * (stride > 1)
+    sample = signed[::stride] & SIGN_MASK
+    if wanted >= len(sample):
+        return 1 << BIN_SHIFT
+    edge = int(np.partition(sample, len(sample) - wanted)[len(sample) - wanted])
+    return min(max(edge, 1 << BIN_SHIFT), INFINITY_BITS)
+
+
+def reaching(signed: U32, edge: int) -> I64:
+    """The rising indices int64 `[k]` of the patterns `signed` uint32 `[n]` whose magnitudes are at least `edge`."""
+    least = np.uint32(edge)
+    found = [
+        np.flatnonzero((signed[start : start + CHUNK] & SIGN_MASK) >= least) + start
+        for start in range(0, len(signed), CHUNK)
+    ]
+    return np.concatenate(found)
+
+
 def _edge(histogram: I64, most: int) -> int:
     above = np.cumsum(histogram[:0:-1])[::-1]
-    reaching = np.flatnonzero(above >= most)
-    return (int(reaching[-1]) + 1 if len(reaching) else 1) << BIN_SHIFT
+    enough = np.flatnonzero(above >= most)
+    return (int(enough[-1]) + 1 if len(enough) else 1) << BIN_SHIFT
 
 
 def magnitudes(bits: U32) -> npt.NDArray[np.float64]:

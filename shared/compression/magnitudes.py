@@ -12,6 +12,7 @@ from shared.errors import DecodeError
 from shared.layout import F32, I64
 
 MOST_LEVELS = 4
+EXPONENT_SHIFT = 23
 BASE_SHIFT = 16
 BASE_BITS = 15
 STEP_SHIFT = 18
@@ -77,7 +78,9 @@ def level_curves(counts: F64, sums: F64) -> LevelCurves:
 
 def mean_bits(bits: U32) -> int:
     """The bit pattern of the mean magnitude; summed exactly, so the same on every CPU. Some value must be given."""
-    mean = math.fsum(magnitudes(bits).tolist()) / len(bits)
+    # The values of a bin share their exponent, so that its sum is exact: 2 ** 29 of them fit 53 bits.
+    sums = np.bincount(bits >> EXPONENT_SHIFT, magnitudes(bits))
+    mean = math.fsum(sums.tolist()) / len(bits)
     return int(np.array([mean], np.float32).view(np.uint32)[0])
 
 

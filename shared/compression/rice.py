@@ -18,17 +18,21 @@ F64 = npt.NDArray[np.float64]
 
 LN_2 = 0.6931471805599453
 
+FEW = 48
+"""Positions of a group that are decoded one by one before it pays to decode many at once."""
+
+WINDOW = 1 << 14
+
 
 @dataclass(frozen=True, slots=True)
 class Gaps:
     """Rising positions as gaps within groups.
 
-    `gap` and `group` are int64 `[k]`; `first` int64 `[groups + 1]` numbers each group's first gap; `tail` int64
-    `[groups]` counts the values after the last position of each group.
+    `gap` is int64 `[k]`; `first` int64 `[groups + 1]` numbers each group's first gap; `tail` int64 `[groups]` counts
+    the values after the last position of each group.
     """
 
     gap: I64
-    group: I64
     first: I64
     tail: I64
 
@@ -36,43 +40,72 @@ class Gaps:
     def of(cls, positions: I64, bounds: I64) -> "Gaps":
         """The gaps of rising `positions` int64 `[k]` in groups that begin and end at `bounds` int64 `[groups + 1]`."""
         first = np.searchsorted(positions, bounds)
-        count = np.diff(first)
-        used = np.flatnonzero(count)
-        origin = np.empty_like(positions)
-        origin[1:] = positions[:-1] + 1
-        origin[first[used]] = bounds[used]
+        used = np.flatnonzero(first[1:] > first[:-1])
+        gap = positions.copy()
+        gap[1:] -= positions[:-1]
+        gap[1:] -= 1
+        gap[first[used]] = positions[first[used]] - bounds[used]
         reached = bounds[:-1].copy()
         reached[used] = positions[first[used + 1] - 1] + 1
-        return cls(positions - origin, np.repeat(np.arange(len(count)), count), first, bounds[1:] - reached)
+        return cls(gap, first, bounds[1:] - reached)
 
-    def lengths(self, most_parameter: int) -> I64:
-        """Bits of every group under every parameter: int64 `[most_parameter + 1, groups]`."""
-        parameter = np.arange(most_parameter + 1)[:, np.newaxis]
-        skips = np.zeros((most_parameter + 1, len(self.gap) + 1), np.int64)
-        np.cumsum(self.gap >> parameter, axis=1, out=skips[:, 1:])
-        return np.diff(skips[:, self.first], axis=1) + np.diff(self.first) * (parameter + 1) + self._stops(parameter)
+    @property
+    def count(self) -> I64:
+        """Positions in each group: int64 `[groups]`."""
+        counted: I64 = self.first[1:] - self.first[:-1]
+        return counted
+
+    def lengths(self, most_parameter: int, least_parameter: int = 0) -> I64:
+        """Bits of every group under each of these parameters: int64 `[most - least + 1, groups]`."""
+        parameter = np.arange(least_parameter, most_parameter + 1)[:, np.newaxis]
+        return self._skips(parameter) + self.count * (parameter + 1) + self._stops(parameter)
 
     def length(self, parameters: I64) -> int:
         """Bits of all groups, group g under `parameters[g]`."""
-        skips = int((self.gap >> parameters[self.group]).sum())
-        return skips + int((np.diff(self.first) * (parameters + 1) + self._stops(parameters)).sum())
+        skips = int((self.gap >> self._each(parameters)).sum())
+        return skips + int((self.count * (parameters + 1) + self._stops(parameters)).sum())
+
+    def shortest_parameter(self, most_parameter: int) -> tuple[int, int]:
+        """The parameter up to `most_parameter` under which a single group takes the fewest bits, and these bits."""
+        # Skips under b lie within k bits below mean gap / 2 ** b, so that only four parameters can be the best.
+        middle = (int(self.gap.sum() + self.tail[0]) // max(len(self.gap), 1)).bit_length() - 1
+        least = min(max(middle - 1, 0), most_parameter)
+        lengths = self.lengths(min(max(middle + 2, 0), most_parameter), least)[:, 0]
+        return least + int(lengths.argmin()), int(lengths.min())
 
     def encode(self, parameters: I64) -> U8:
         """The bits, group after group: uint8 zeros and ones, `length(parameters)` of them."""
-        parameter = parameters[self.group]
+        skips = self.gap >> self._each(parameters)
         stops = self._stops(parameters)
         before = np.cumsum(stops) - stops
-        marker = np.cumsum((self.gap >> parameter) + parameter + 1) - parameter - 1 + before[self.group]
-        bits = np.zeros(self.length(parameters), np.uint8)
-        bits[marker] = 1
-        for place in range(int(parameter.max(initial=0))):
-            reaching = parameter > place
-            shift = parameter[reaching] - 1 - place
-            bits[marker[reaching] + 1 + place] = self.gap[reaching] >> shift & 1
+        own = parameters + 1
+        ends = np.cumsum(skips + self._each(own)) + self._each(before)
+        bits = np.zeros(int(skips.sum() + (self.count * own + stops).sum()), np.uint8)
+        for group in np.flatnonzero(self.count).tolist():
+            members, width = slice(*self.first[group : group + 2].tolist()), int(own[group])
+            bits[ends[members, np.newaxis] + np.arange(-width, 0)] = _marked(self.gap[members], width - 1)
         return bits
+
+    def _each(self, of_group: I64) -> I64:
+        """What belongs to the group of each gap: int64 `[k]`, or `[1]` of a single group."""
+        return of_group if len(of_group) == 1 else np.repeat(of_group, self.count)
+
+    def _skips(self, parameter: I64) -> I64:
+        skips = np.zeros((len(parameter), len(self.tail)), np.int64)
+        used = np.flatnonzero(self.count)
+        if len(used):
+            for row, shift in enumerate(parameter[:, 0].tolist()):
+                skips[row, used] = np.add.reduceat(self.gap >> shift, self.first[used])
+        return skips
 
     def _stops(self, parameter: I64) -> I64:
         return -(-self.tail >> parameter)
+
+
+def _marked(gap: I64, parameter: int) -> U8:
+    """A one bit and the lowest `parameter` bits of each gap: uint8 `[k, parameter + 1]`."""
+    marked = (gap & (1 << parameter) - 1 | 1 << parameter).astype(">u8")
+    return np.unpackbits(marked.view(np.uint8).reshape(-1, 8), axis=1)[:, -1 - parameter :]
 
 
 def covering_parameter(extent: int) -> int:
@@ -82,28 +115,74 @@ def covering_parameter(extent: int) -> int:
 
 def decode_gaps(reader: BitReader, bounds: I64, parameters: I64) -> I64:
     """The rising positions that `Gaps.encode` wrote; raises `DecodeError` where they leave their group."""
-    after: list[int] = []
+    found = [np.zeros(0, np.int64)]
     for start, end, parameter in zip(bounds[:-1].tolist(), bounds[1:].tolist(), parameters.tolist(), strict=True):
-        _decode_group(reader, start, end, parameter, after)
-    return np.array(after, np.int64) - 1
+        after = start
+        while True:
+            few = _decode_few(reader, after, end, parameter)
+            found.append(few)
+            after = int(few[-1]) if len(few) else after
+            if len(few) < FEW:
+                break
+            many = _decode_many(reader, after, end, parameter)
+            found.append(many)
+            after = int(many[-1]) if len(many) else after
+        if after > end:
+            raise DecodeError(f"position {after - 1} lies beyond its group's end {end}: not a frame of this layout")
+        reader.skip(-(-(end - after) >> parameter))
+    return np.concatenate(found) - 1
 
 
-def _decode_group(reader: BitReader, position: int, end: int, parameter: int, after: list[int]) -> None:
-    """Append what follows each position of one group; the loop is kept this bare because it is what decoding costs."""
+def _decode_few(reader: BitReader, after: int, end: int, parameter: int) -> I64:
+    """What follows each of the next positions of one group, at most `FEW`, one after another; none past its end."""
     digits, at = reader.digits, reader.at
-    find, append = digits.find, after.append
     width, marker_value = parameter + 1, (1 << parameter) - 1
-    while (marker := find(b"1", at)) >= 0:
-        reach = position + ((marker - at) << parameter)
+    found: list[int] = []
+    while len(found) < FEW and (marker := digits.find(b"1", at)) >= 0:
+        reach = after + ((marker - at) << parameter)
         if reach >= end:
             break
         at = marker + width
-        position = reach + int(digits[marker:at], 2) - marker_value
-        append(position)
-    if position > end:
-        raise DecodeError(f"position {position - 1} lies beyond its group's end {end}: not a frame of this layout")
+        after = reach + int(digits[marker:at], 2) - marker_value
+        found.append(after)
     reader.at = at
-    reader.skip(-(-(end - position) >> parameter))
+    return np.array(found, np.int64)
+
+
+def _decode_many(reader: BitReader, after: int, end: int, parameter: int) -> I64:
+    """The same for the next `WINDOW` bits, all at once."""
+    at = reader.at
+    bits = reader.peek(at, WINDOW)
+    ones = np.flatnonzero(bits)
+    before = np.cumsum(bits, dtype=np.int64)
+    # From every one to the one that would begin the next position, if it began a position itself.
+    width = parameter + 1
+    following = np.full(len(ones) + 1, len(ones))
+    inside = ones[: np.searchsorted(ones, len(bits) - width)] + width
+    following[: len(inside)] = before[inside - 1]
+    markers = ones[orbit(following)]
+    starts = np.append(0, markers + width)[:-1]
+    skips = np.minimum(markers - starts, (end >> parameter) + 1)
+    rest = reader.peek_each(at + markers + 1, parameter)
+    steps = (skips << parameter) + rest + 1
+    reached = after + np.cumsum(steps)
+    count = int(np.searchsorted(reached - rest - 1, end))
+    if count:
+        reader.at = at + int(markers[count - 1]) + width
+    return reached[:count]
+
+
+def orbit(following: I64) -> I64:
+    """0, `following[0]`, `following[following[0]]` and so on, up to but without the last place, which follows itself.
+
+    By doubling: int64 `[n + 1]` needs log2 of the orbit's length passes and no loop over its places.
+    """
+    last = len(following) - 1
+    path = np.zeros(1, np.int64)
+    while path[-1] != last:
+        path = np.concatenate([path, following[path]])
+        following = following[following]
+    return path[: np.searchsorted(path, last)]
 
 
 def value_parameter(values: I64) -> int:

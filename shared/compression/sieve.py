@@ -7,11 +7,22 @@ from typing import Protocol, Self, TypeVar
 
 import numpy as np
 
-from shared.compression.histogram import U32, lowest_edge, magnitude_bits
+from shared.compression.histogram import (
+    SIGN_MASK,
+    U32,
+    check_finite,
+    likely_edge,
+    lowest_edge,
+    reaching,
+    signed_bits,
+)
 from shared.layout import F32, I64, Layout
 
 LEAST_BITS_PER_VALUE = 2
 """A sent value takes at least one bit of position and one of sign, which bounds the number of candidates."""
+
+PLACE_BITS = np.uint64(32)
+PLACE_MASK = np.uint64((1 << 32) - 1)
 
 HEAD_BITS = 60
 """About what a frame takes besides its values."""
@@ -34,10 +45,17 @@ class Candidates:
     def above(cls, bits: U32, edge: int) -> Self:
         """All of the bit patterns uint32 `[n]` that are at least `edge`."""
         indices = np.flatnonzero(bits >= np.uint32(edge))
-        chosen = bits[indices]
-        rank = np.empty(len(indices), np.int64)
-        rank[np.argsort(~chosen, kind="stable")] = np.arange(len(indices))
-        return cls(indices, chosen, rank)
+        return cls.ranked(indices, bits[indices])
+
+    @classmethod
+    def ranked(cls, indices: I64, bits: U32) -> Self:
+        """Rising `indices` int64 `[c]` and the `bits` uint32 `[c]` of their magnitudes, with their ranks."""
+        places = np.arange(len(bits))
+        # Complement and place in one integer: no two are equal, so that any sort gives the same order.
+        keys = np.sort((~bits).astype(np.uint64) << PLACE_BITS | places.view(np.uint64))
+        rank = np.empty_like(places)
+        rank[(keys & PLACE_MASK).view(np.int64)] = places
+        return cls(indices, bits, rank)
 
 
 class Draft(Protocol):
@@ -58,16 +76,19 @@ D = TypeVar("D", bound=Draft)
 def sieve(update: F32, layout: Layout, budget_bytes: int, fill: Callable[[Candidates], D | None]) -> D | None:
     """What `fill` makes of enough candidates, None if there are none or not even one fits `budget_bytes`.
 
-    First about twice as many candidates as a frame without a prior would hold, and only if all of these fit as many as
-    any frame could hold. Raises `ValueError` on NaN, infinity or another size than the layout's.
+    First about half as many again as a frame without a prior would hold, and only if all of these fit as many as any
+    frame could hold. Raises `ValueError` on NaN, infinity or another size than the layout's.
     """
-    bits = magnitude_bits(update, layout)
-    for most in (2 * likely_count(layout.size, budget_bytes), 8 * budget_bytes // LEAST_BITS_PER_VALUE):
-        candidates = Candidates.above(bits, lowest_edge(bits, most))
-        draft = fill(candidates) if len(candidates.indices) else None
-        if draft is None or draft.count < len(candidates.indices):
-            break
-    return draft
+    signed = signed_bits(update, layout)
+    likely = likely_count(layout.size, budget_bytes)
+    indices = reaching(signed, likely_edge(signed, likely + likely // 2))
+    bits = signed[indices] & SIGN_MASK
+    check_finite(bits)
+    draft = fill(Candidates.ranked(indices, bits)) if len(indices) else None
+    if draft is None or draft.count < len(indices):
+        return draft
+    bits = signed & SIGN_MASK
+    return fill(Candidates.above(bits, lowest_edge(bits, 8 * budget_bytes // LEAST_BITS_PER_VALUE)))
 
 
 def likely_count(size: int, budget_bytes: int) -> int:

@@ -44,7 +44,7 @@ FRAME = encoded().frame
 
 
 def admission(typical: float | None = None, limits: AdmissionLimits | None = None) -> Admission:
-    return Admission(LAYOUT, PLAN, "run-1", 4, BASE, limits or AdmissionLimits(), typical)
+    return Admission(LAYOUT, PLAN, 4, BASE, limits or AdmissionLimits(), typical)
 
 
 def judged(header: UpdateHeader = HEADER, frame: bytes = FRAME, typical: float | None = None) -> Ruling:
@@ -86,7 +86,6 @@ def test_update_that_delivers_nothing_is_admitted() -> None:
 @pytest.mark.parametrize(
     ("change", "verdict", "reason"),
     [
-        ({"run_tag": b"none"}, Verdict.STALE_ROUND, "made for another run"),
         ({"server_round": 3}, Verdict.STALE_ROUND, "made for round 3, not 4"),
         ({"server_round": 5}, Verdict.STALE_ROUND, "made for round 5, not 4"),
         ({"base_tag": b"\0\0\0\0"}, Verdict.WRONG_BASE, "trained from model 00000000, this round's is 5a5a5a5a"),

@@ -31,8 +31,18 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 def opened(journal: Journal, limit: float | None = None) -> Intake:
     intake = Intake(journal, "r")
-    intake.open(1, ["a", "b"], Admission(LAYOUT, PLAN, "r", 1, BASE, AdmissionLimits(), limit))
+    intake.open(1, ["a", "b"], Admission(LAYOUT, PLAN, 1, BASE, AdmissionLimits(), limit))
     return intake
+
+
+def test_update_of_another_run_is_left_to_that_run(journal: Journal) -> None:
+    intake, content = opened(journal), update()
+    foreign = run_tag("another") + content[4:]
+    ruling = intake.take("a", foreign)
+    assert (ruling.verdict, ruling.retry_seconds) == (Verdict.RETRY_AFTER, 60)
+    intake.freeze()
+    assert intake.take("a", foreign).verdict is Verdict.RETRY_AFTER
+    assert intake.take("a", content).verdict is Verdict.STALE_ROUND
 
 
 def update(scale: float = 1.0) -> bytes:

@@ -527,6 +527,7 @@ def ordeal(tmp_path_factory: pytest.TempPathFactory) -> Ordeal:
         closed: Callable[[RoundRecord], None] = lambda record: stops["doubter"].set()  # noqa: E731 - one statement
         with assembled_run(job, RunFolder(result.folder), settings, on_closed=closed) as run:
             result.final = run.execute()
+            run.finish()
             result.rounds, result.refusals = run.journal.rounds(run.id), run.journal.refusals(run.id)
             result.troubles = [event.text for event in run.journal.events(run.id) if event.kind == "trouble"]
     return result
@@ -556,7 +557,7 @@ VERDICTS = {
     "no examples": (Verdict.REFUSED, "0 examples are not within 1 to 1000000"),
     "unknown codec": (Verdict.UNSUPPORTED, "no codec has wire id 254"),
     "huge values": (Verdict.REFUSED, "that this round takes"),
-    "another run": (Verdict.STALE_ROUND, "made for another run"),
+    "another run": (Verdict.RETRY_AFTER, "made for another run"),
     "another base": (Verdict.WRONG_BASE, "trained from model abababab, this round's is"),
     "another round": (Verdict.STALE_ROUND, "made for round 7, not 1"),
     "too long": (Verdict.TOO_LARGE, "bytes, at most"),
@@ -569,7 +570,7 @@ def test_hostile_update_gets_its_verdict_and_is_in_the_journal(what: str, ordeal
     content = ordeal.mallory.objects[what]
     status = ordeal.mallory.verdicts[id_of(content)]
     assert (status.verdict, reason in status.reason) == (verdict, True), status
-    if verdict is not Verdict.TOO_LARGE:  # that one is not even kept long enough to be judged
+    if verdict not in (Verdict.TOO_LARGE, Verdict.RETRY_AFTER):  # not kept long enough to be judged; not ours to judge
         assert any(r.device == "mallory" and r.verdict is verdict and reason in r.reason for r in ordeal.refusals)
 
 
