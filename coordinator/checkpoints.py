@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
+from shared.durable_file import write_durably
 from shared.errors import RunError
 
 KEPT = 3
@@ -54,7 +54,7 @@ class CheckpointStore:
         )
         name = f"round-{server_round:07d}-{hashlib.sha256(data).hexdigest()[:16]}.safetensors"
         try:
-            _write_durably(self._folder / name, data)
+            write_durably(self._folder / name, data)
             for superseded in self._names()[:-KEPT]:
                 (self._folder / superseded).unlink()
         except OSError as error:
@@ -74,15 +74,6 @@ class CheckpointStore:
             raise RunError(f"checkpoint {path} is damaged and was set aside: resume from the one before")
         return Checkpoint(name, int(match[1]), *_read(path))
 
-    def latest(self) -> Checkpoint | None:
-        """The newest whole checkpoint, or None; damaged ones are renamed `.corrupt` on the way."""
-        for name in reversed(self._names()):
-            try:
-                return self.load(name)
-            except RunError:
-                continue
-        return None
-
     def _names(self) -> list[str]:
         return sorted(path.name for path in self._folder.iterdir() if _NAME.fullmatch(path.name))
 
@@ -94,17 +85,3 @@ def _read(path: Path) -> tuple[Tensors, dict[str, str]]:
             return tensors, json.loads(file.metadata()["facts"])
     except SafetensorError as error:
         raise RunError(f"checkpoint {path} cannot be read: {error}") from error
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -7,6 +7,7 @@ import sys
 import click
 import typer
 
+from coordinator.commands.codec import codec
 from coordinator.commands.demo import demo
 from coordinator.commands.report import report
 from coordinator.commands.run import run
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 for command in (demo, run, serve, status, report):
     app.command()(command)
+app.add_typer(codec, name="codec")
 
 
 def main() -> None:

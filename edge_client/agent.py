@@ -158,7 +158,8 @@ class Agent:
             case SubmitOrder(order, files):
                 return self._submit(order, files)
             case Settle():
-                return self._session.on_settled(action.run, action.server_round, self._settle(action), self._clock())
+                recorded = self._settle(action)
+                return self._session.on_settled(action.run, action.server_round, recorded, self._clock())
             case ForgetRun(run):
                 self._outbox.forget(run)
             case SendHeartbeat(phase):
@@ -190,13 +191,14 @@ class Agent:
         self._trainer.submit(order)
         return ()
 
-    def _settle(self, settle: Settle) -> str | None:
-        """Record a verdict; returns why it could not be."""
+    def _settle(self, settle: Settle) -> bool:
+        """Record a verdict; returns whether it is on disk."""
         try:
             self._outbox.settle(settle.run, settle.server_round, settle.accepted)
         except OSError as error:
-            return self._storage_fault(error)
-        return None
+            self._storage_fault(error)
+            return False
+        return True
 
     def _unsettled(self, answer: Answer) -> PendingUpdate | None:
         """What was trained, or what a trainer that failed left behind."""
@@ -209,9 +211,10 @@ class Agent:
             return None
 
     def _storage_fault(self, error: OSError) -> str:
-        """Log a fault of the state directory; returns it as told to others."""
-        log.error("%s: state directory: %s: check space and rights", self._identity.device, error)
-        return f"state directory: {error.strerror}: check space and rights"
+        """Log a fault of the state directory; returns what it is called."""
+        text = f"state directory: {error}: check space and rights"
+        log.error("%s: %s", self._identity.device, text)
+        return text
 
     def _heartbeat(self, phase: str) -> Publication:
         traffic, tcp = self._transport.traffic, self._tcp_bytes()

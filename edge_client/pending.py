@@ -1,8 +1,8 @@
 """The one update of a run that was trained but may not be settled yet, and the residual that follows from it.
 
 `pending.bin` is the SHA-256 of all that follows (64 hex digits, line feed), a JSON header line, then update object,
-plan and residual. `settled.json` is the final verdict. Both are replaced whole, so that a power cut leaves the old state
-or the new one.
+plan and residual. `settled.json` is the final verdict. Both are replaced whole: a power cut leaves the old state or the
+new one.
 """
 
 import hashlib

@@ -135,14 +135,14 @@ class Session:
             self._answered(errand.order, answer, update, now)
         return self._finish(now)
 
-    def on_settled(self, run: str, server_round: int, fault: str | None, now: float) -> list[Action]:
+    def on_settled(self, run: str, server_round: int, recorded: bool, now: float) -> list[Action]:
         """The verdict on a run's update was recorded, or could not be: then the coordinator has to repeat it."""
         if self._uploads.round_of(run) == server_round:
-            if fault is None:
+            if recorded:
                 self._uploads.drop(run)
                 self._settled_rounds[run] = server_round
             else:
-                self._note(f"{_title(run, server_round)}: the verdict is asked for again: {fault}")
+                self._note(f"{_title(run, server_round)}: the verdict could not be recorded, asking for it again")
                 self._uploads.ask_later(run, now)
         return self._finish(now)
 

@@ -18,7 +18,7 @@ LARGEST_SAMPLE = 1 << 16
 SAMPLE_MARGIN = 16
 
 QUICK_SAMPLE = 1 << 14
-CHUNK = 1 << 18
+CHUNK = 1 << 17
 """Values that are compared at a time, so that what is computed of them stays in the cache."""
 
 SIGN_MASK = np.uint32(0x7FFF_FFFF)
@@ -83,11 +83,13 @@ def likely_edge(signed: U32, most: int) -> int:
 
 def reaching(signed: U32, edge: int) -> I64:
     """The rising indices int64 `[k]` of the patterns `signed` uint32 `[n]` whose magnitudes are at least `edge`."""
-    least = np.uint32(edge)
-    found = [
-        np.flatnonzero((signed[start : start + CHUNK] & SIGN_MASK) >= least) + start
-        for start in range(0, len(signed), CHUNK)
-    ]
+    least, found = np.uint32(edge), []
+    bits, enough = np.empty(CHUNK, np.uint32), np.empty(CHUNK, np.bool_)
+    for start in range(0, len(signed), CHUNK):
+        chunk = signed[start : start + CHUNK]
+        np.bitwise_and(chunk, SIGN_MASK, out=bits[: len(chunk)])
+        np.greater_equal(bits[: len(chunk)], least, out=enough[: len(chunk)])
+        found.append(np.flatnonzero(enough[: len(chunk)]) + start)
     return np.concatenate(found)
 
 

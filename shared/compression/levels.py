@@ -10,7 +10,7 @@ from shared.compression.magnitudes import (
     LEVEL_HEAD_BITS,
     MARK_PARAMETER_BITS,
     STEP_BITS,
-    mean_bits,
+    level_means,
     read_base,
     read_step,
     write_base,
@@ -65,37 +65,42 @@ class Levels:
 
 @dataclass(frozen=True, slots=True)
 class LevelMap:
-    """The level number of each of a region's values, and the marks that tell it.
+    """The bit patterns `bits` uint32 `[k]` of a region's magnitudes, sorted into levels, and the marks that tell them.
 
-    `bits` uint32 `[k]`, `level` int64 `[k]`; for each level but the first, which values of the level below reach it and
-    the Rice parameter of these marks; and the bits of all marks.
+    For each level but the first: the pattern at which it begins, which values of the level below reach it, and the Rice
+    parameter of these marks; then the bits of all marks.
     """
 
     bits: U32
-    level: I64
+    begins: tuple[int, ...]
     marks: tuple[Gaps, ...]
     parameters: tuple[int, ...]
     marks_length: int
 
     @classmethod
     def of(cls, bits: U32, begins: tuple[int, ...]) -> "LevelMap":
-        """Sort the patterns `bits` into levels that begin at `begins`; a level that no value reaches is left out."""
-        if not begins:
-            return cls(bits, np.zeros(len(bits), np.int64), (), (), 0)
-        raw = np.searchsorted(np.array(begins, np.uint32), bits, side="right")
-        used = np.bincount(raw, minlength=1) > 0
-        level = (np.cumsum(used) - 1)[raw]
-        marks, parameters, total = [], [], 0
-        members = level
-        for number in range(1, int(np.count_nonzero(used))):
-            reaching = members >= number
-            gaps = Gaps.of(np.flatnonzero(reaching), np.array([0, len(members)]))
-            lengths = gaps.lengths((1 << MARK_PARAMETER_BITS) - 1)[:, 0]
-            marks.append(gaps)
-            parameters.append(int(lengths.argmin()))
-            total += int(lengths.min())
-            members = members[reaching]
-        return cls(bits, level, tuple(marks), tuple(parameters), total)
+        """Levels that begin at `begins`; one that no value reaches, or that leaves none below it, is left out."""
+        used, marks, parameters, total = [], [], [], 0
+        members = bits
+        for begin in begins:
+            reaching = np.flatnonzero(members >= np.uint32(begin))
+            if 0 < len(reaching) < len(members):
+                gaps = Gaps.within(reaching, len(members))
+                parameter, length = gaps.shortest_parameter((1 << MARK_PARAMETER_BITS) - 1)
+                used.append(begin)
+                marks.append(gaps)
+                parameters.append(parameter)
+                total += length
+                members = members[reaching]
+        return cls(bits, tuple(used), tuple(marks), tuple(parameters), total)
+
+    @property
+    def level(self) -> I64:
+        """The level number of each value: int64 `[k]`."""
+        level = np.zeros(len(self.bits), np.int64)
+        for begin in self.begins:
+            level += self.bits >= np.uint32(begin)
+        return level
 
     @property
     def length(self) -> int:
@@ -104,12 +109,7 @@ class LevelMap:
 
     def means(self) -> list[int]:
         """The bit pattern of each level's mean magnitude."""
-        return [mean_bits(self.bits[self.level == number]) for number in range(int(self.level.max(initial=0)) + 1)]
-
-    def write_marks(self, writer: BitWriter) -> None:
-        """Write which values reach the second level, which of these the third, and so on."""
-        for gaps, parameter in zip(self.marks, self.parameters, strict=True):
-            writer.put_bits(gaps.encode(np.array([parameter])))
+        return level_means(self.bits, self.level, len(self.begins) + 1)
 
 
 def _write_first(writer: BitWriter, mean: int, origin: int | None) -> int:

@@ -12,7 +12,7 @@ from shared.errors import DecodeError
 from shared.layout import F32, I64
 
 MOST_LEVELS = 4
-EXPONENT_SHIFT = 23
+EXPONENT_BITS, EXPONENT_SHIFT = 8, 23
 BASE_SHIFT = 16
 BASE_BITS = 15
 STEP_SHIFT = 18
@@ -71,17 +71,25 @@ def level_curves(counts: F64, sums: F64) -> LevelCurves:
         total = interval + np.append(curves.energy[row - 1], 0.0)
         split = total.argmax(axis=1)
         curves.split[row], curves.energy[row] = split, total[np.arange(bins), split]
-        further = np.append(curves.bits[row - 1], 0.0)[split]
-        curves.bits[row] = expected_length(counts, above_counts[split]) + LEVEL_HEAD_BITS + further
+    marks = expected_length(counts, above_counts[curves.split[1:]]) + LEVEL_HEAD_BITS
+    for row in range(1, MOST_LEVELS):
+        curves.bits[row] = marks[row - 1] + np.append(curves.bits[row - 1], 0.0)[curves.split[row]]
     return curves
 
 
 def mean_bits(bits: U32) -> int:
     """The bit pattern of the mean magnitude; summed exactly, so the same on every CPU. Some value must be given."""
+    return level_means(bits, np.zeros(len(bits), np.int64), 1)[0]
+
+
+def level_means(bits: U32, level: I64, levels: int) -> list[int]:
+    """The same for the values of each level; `level` int64 `[k]` is each value's, and every level has some."""
     # The values of a bin share their exponent, so that its sum is exact: 2 ** 29 of them fit 53 bits.
-    sums = np.bincount(bits >> EXPONENT_SHIFT, magnitudes(bits))
-    mean = math.fsum(sums.tolist()) / len(bits)
-    return int(np.array([mean], np.float32).view(np.uint32)[0])
+    sums = np.bincount((level << EXPONENT_BITS) + (bits >> EXPONENT_SHIFT), magnitudes(bits), levels << EXPONENT_BITS)
+    rows = sums.reshape(levels, 1 << EXPONENT_BITS).tolist()
+    means = [math.fsum(row) / count for row, count in zip(rows, np.bincount(level).tolist(), strict=True)]
+    patterns: list[int] = np.array(means, np.float32).view(np.uint32).tolist()
+    return patterns
 
 
 def write_base(writer: BitWriter, pattern: int) -> int:

@@ -17,11 +17,11 @@ from shared.compression.frame import PARTITION_WIRE_ID, Content, Draft, read_con
 from shared.compression.grouping import Grouping
 from shared.compression.histogram import U32, signs
 from shared.compression.levels import LevelMap
-from shared.compression.plan import Plan
-from shared.compression.prior import Prior
+from shared.compression.plan import DENSEST_CLASS, Plan
+from shared.compression.prior import Prior, PriorKind
 from shared.compression.rice import Gaps
 from shared.compression.scale import SCALE_LENGTH, Scale
-from shared.compression.sieve import Candidates, fill_budget, sieve
+from shared.compression.sieve import Candidates, fill_budget, likely_count, sieve
 from shared.compression.threshold import Binned, Cut, choose_cut
 from shared.errors import DecodeError
 from shared.layout import F32, I64, Layout
@@ -64,14 +64,27 @@ class PartitionCodec:
 
 
 def _fill(layout: Layout, plan: Plan, candidates: Candidates) -> Draft | None:
-    """The draft that fills the budget under whichever prior serves best."""
-    whole = Prior.whole(layout)
-    first = whole if plan.density_classes is None else Prior.public(plan, layout)
-    fitting = _Fitting.of(candidates, first, layout, plan)
-    better = fitting.shortest_prior(layout, plan)
-    if better.kind is not first.kind:
-        fitting = _Fitting.of(candidates, better, layout, plan)
-    return fitting.fill(plan) or _Fitting.of(candidates, whole, layout, plan).fill(plan)
+    """The draft that fills the budget under whichever prior is expected to serve best."""
+    blocks = np.repeat(np.arange(layout.num_blocks), np.diff(np.searchsorted(candidates.indices, layout.block_starts)))
+    likely = candidates.rank < likely_count(layout.size, plan.budget_bytes)
+    prior = _shortest_prior(np.bincount(blocks[likely], minlength=layout.num_blocks), layout, plan)
+    draft = _Fitting.of(candidates, blocks, prior, layout, plan).fill(plan)
+    if draft is None and prior.kind is not PriorKind.WHOLE:
+        return _Fitting.of(candidates, blocks, Prior.whole(layout), layout, plan).fill(plan)
+    return draft
+
+
+def _shortest_prior(sent: I64, layout: Layout, plan: Plan) -> Prior:
+    """The prior under which so many values of each block, int64 `[blocks]`, are expected to take the fewest bits."""
+    priors = [Prior.whole(layout), Prior.tensors(sent, layout), Prior.blocks(sent, layout)]
+    lengths = [SCALE_LENGTH + prior.expected_length(sent, layout) + prior.length(layout, plan) for prior in priors]
+    if plan.density_classes is not None:
+        public = Prior.public(plan, layout)
+        grouping = Grouping.of(public.classes, layout)
+        counts = np.bincount(public.classes, sent, DENSEST_CLASS + 1).astype(np.int64)[grouping.classes]
+        priors.append(public)
+        lengths.append(Scale.expected_length(counts, grouping) + public.length(layout, plan))
+    return priors[int(np.argmin(lengths))]
 
 
 def read_frame(frame: bytes, layout: Layout, plan: Plan) -> Content | None:
@@ -96,45 +109,41 @@ class _Fitting:
     prior_bits: int
 
     @classmethod
-    def of(cls, candidates: Candidates, prior: Prior, layout: Layout, plan: Plan) -> "_Fitting":
+    def of(cls, candidates: Candidates, blocks: I64, prior: Prior, layout: Layout, plan: Plan) -> "_Fitting":
+        """Gather the candidates, which lie in `blocks` int64 `[c]`, and choose the cut."""
         grouping = Grouping.of(prior.classes, layout)
-        gathered = grouping.gather(candidates.indices)
-        order = np.argsort(gathered) if len(grouping.classes) > 1 else slice(None)
-        positions, bits = gathered[order], candidates.bits[order]
-        group = np.searchsorted(grouping.bounds, positions, side="right") - 1
-        extents = np.diff(grouping.bounds).astype(np.float64)
+        positions, bits, rank = candidates.indices, candidates.bits, candidates.rank
+        if len(grouping.classes) > 1:
+            order = np.argsort((DENSEST_CLASS - prior.classes)[blocks], kind="stable")
+            positions, bits, rank = grouping.gather(positions, blocks)[order], bits[order], rank[order]
+        extents = np.diff(grouping.bounds)
+        group = np.repeat(np.arange(len(extents)), np.diff(np.searchsorted(positions, grouping.bounds)))
         binned = Binned.of(bits, group, len(extents))
         prior_bits = prior.length(layout, plan)
         live_groups = int(np.count_nonzero(grouping.classes))
-        cut = choose_cut(binned, extents, live_groups, 8.0 * plan.budget_bytes - prior_bits - FIXED_HEAD_BITS)
-        return cls(prior, grouping, positions, bits, candidates.rank[order], cut, prior_bits)
+        budget_bits = 8.0 * plan.budget_bytes - prior_bits - FIXED_HEAD_BITS
+        cut = choose_cut(binned, extents.astype(np.float64), live_groups, budget_bits)
+        return cls(prior, grouping, positions, bits, rank, cut, prior_bits)
 
     def fill(self, plan: Plan) -> Draft | None:
         """The draft that fills the budget, None where not even one value fits it."""
-        return fill_budget(self._draft, self.cut.count, len(self.positions), 8 * plan.budget_bytes)
+        most = len(self.positions)
+        guess = min(max(self.cut.count, 1), most)
+        first = self._draft(guess, None)
 
-    def shortest_prior(self, layout: Layout, plan: Plan) -> Prior:
-        """The prior under which about these values, and the prior itself, are expected to take the fewest bits."""
-        positions = self.positions[self.rank < self.cut.count]
-        gaps = Gaps.of(positions, self.grouping.bounds)
-        scale = Scale.shortest(gaps, self.grouping)
-        blocks = np.searchsorted(layout.block_starts, self.grouping.scatter(positions), side="right") - 1
-        sent = np.bincount(blocks, minlength=layout.num_blocks)
-        best = self.prior
-        best_bits = float(self.prior_bits + scale.length + gaps.length(scale.parameters(self.grouping)))
-        for prior in (Prior.whole(layout), Prior.tensors(sent, layout), Prior.blocks(sent, layout)):
-            bits = prior.length(layout, plan) + SCALE_LENGTH + prior.expected_length(sent, layout)
-            if bits < best_bits:
-                best, best_bits = prior, bits
-        return best
+        def draft(count: int) -> Draft:
+            return first if count == guess else self._draft(count, first.scale)
 
-    def _draft(self, count: int) -> Draft:
-        chosen = self.rank < count
+        return fill_budget(draft, guess, most, 8 * plan.budget_bytes, self.cut.bits_per_value)
+
+    def _draft(self, count: int, scale: Scale | None) -> Draft:
+        """The draft of the `count` largest values; with the shortest scale, or a given one that suits about as many."""
+        chosen = np.flatnonzero(self.rank < count)
         positions, bits = self.positions[chosen], self.bits[chosen]
         gaps = Gaps.of(positions, self.grouping.bounds)
-        scale = Scale.shortest(gaps, self.grouping)
+        scale = scale or Scale.shortest(gaps, self.grouping)
         key_groups = self.cut.key_groups
-        split = int(np.searchsorted(positions, self.grouping.bounds[key_groups]))
+        split = int(gaps.first[key_groups])
         maps: tuple[LevelMap, ...]
         if self.cut.sparse is not None and 0 < split < count:
             maps = LevelMap.of(bits[:split], self.cut.key), LevelMap.of(bits[split:], self.cut.sparse)
@@ -144,5 +153,5 @@ class _Fitting:
 
 
 def _in_order(indices: I64, values: F32, layout: Layout) -> SparseUpdate:
-    order = np.argsort(indices)
+    order = np.argsort(indices, kind="stable")
     return SparseUpdate(layout.size, indices[order], values[order])

@@ -17,6 +17,9 @@ CLASS_BITS = 3
 
 MARK_PARAMETER_BITS = 4
 
+MOST_SPLITS = 128
+"""Numbers of key blocks that are weighed against each other."""
+
 
 class PriorKind(IntEnum):
     """Two bits: one class for all, a class for each tensor, key blocks marked one by one, or the plan's classes."""
@@ -59,28 +62,36 @@ class Prior:
 
     @classmethod
     def blocks(cls, sent: I64, layout: Layout) -> "Prior":
-        """Two classes: the blocks that send most are marked as key, where the marks and both codes are shortest."""
+        """Two classes: the blocks that send most are marked as key, where the marks and both codes are shortest.
+
+        Some block must send something.
+        """
         sizes = np.diff(layout.block_starts).astype(np.float64)
-        order = np.argsort(-(sent / sizes), kind="stable")
-        extent, count = np.cumsum(sizes[order]), np.cumsum(sent[order]).astype(np.float64)
-        marks = expected_length(np.full(len(order), float(len(order))), np.arange(1.0, len(order) + 1.0))
-        key = int(np.argmin(split_lengths(extent, count) + marks)) + 1
-        rest = (count[-1] - count[key - 1]) / max(extent[-1] - extent[key - 1], 1.0)
-        ratio = plan_from_densities(np.array([count[key - 1] / extent[key - 1], rest]))
+        used = np.flatnonzero(sent)
+        order = used[np.argsort(-(sent[used] / sizes[used]), kind="stable")]
+        keys = np.arange(1, len(order) + 1, 1 + len(order) // MOST_SPLITS)
+        extent = np.append(np.cumsum(sizes[order])[keys - 1], float(layout.size))
+        count = np.append(np.cumsum(sent[order])[keys - 1], sent.sum()).astype(np.float64)
+        marks = expected_length(np.array([float(len(sent))]), keys.astype(np.float64))
+        best = int(np.argmin(split_lengths(extent, count)[:-1] + marks))
+        rest = (count[-1] - count[best]) / max(extent[-1] - extent[best], 1.0)
+        ratio = plan_from_densities(np.array([count[best] / extent[best], rest]))
         classes = np.full(layout.num_blocks, _unfold(_fold(ratio))[1], np.uint8)
-        classes[order[:key]] = DENSEST_CLASS
+        classes[order[: keys[best]]] = DENSEST_CLASS
         return cls(PriorKind.BLOCKS, classes)
 
     def expected_length(self, sent: I64, layout: Layout) -> float:
         """Expected bits of the positions when each block sends as many values as int64 `[blocks]` `sent` says."""
-        sizes = np.bincount(self.classes, np.diff(layout.block_starts)).astype(np.float64)
-        return float(expected_length(sizes, np.bincount(self.classes, sent).astype(np.float64)).sum())
+        sizes = np.bincount(self.classes, layout.block_starts[1:] - layout.block_starts[:-1]).astype(np.float64)
+        used = np.flatnonzero(sizes)
+        return float(expected_length(sizes[used], np.bincount(self.classes, sent)[used].astype(np.float64)).sum())
 
     def length(self, layout: Layout, plan: Plan) -> int:
         """Bits that `write` writes."""
-        writer = BitWriter()
-        self.write(writer, layout, plan)
-        return writer.length
+        if self.kind is PriorKind.BLOCKS:
+            return KIND_BITS + CLASS_BITS + MARK_PARAMETER_BITS + self._marks(layout)[2]
+        tensors = CLASS_BITS * len(layout.tensors)
+        return KIND_BITS + {PriorKind.PUBLIC: 8 * DIGEST_BYTES, PriorKind.TENSORS: tensors}.get(self.kind, 0)
 
     def write(self, writer: BitWriter, layout: Layout, plan: Plan) -> None:
         """Write the kind and whatever the receiver lacks."""
@@ -92,10 +103,14 @@ class Prior:
                 writer.put(value, CLASS_BITS)
         elif self.kind is PriorKind.BLOCKS:
             writer.put(int(_fold(self.classes).min()), CLASS_BITS)
-            marks = Gaps.of(np.flatnonzero(self.classes == DENSEST_CLASS), np.array([0, layout.num_blocks]))
-            parameter = int(marks.lengths(_most_mark_parameter(layout)).argmin())
+            marks, parameter, _ = self._marks(layout)
             writer.put(parameter, MARK_PARAMETER_BITS)
             writer.put_bits(marks.encode(np.array([parameter])))
+
+    def _marks(self, layout: Layout) -> tuple[Gaps, int, int]:
+        """Which blocks are key, the Rice parameter of this, and the bits."""
+        marks = Gaps.within(np.flatnonzero(self.classes == DENSEST_CLASS), layout.num_blocks)
+        return marks, *marks.shortest_parameter(_most_mark_parameter(layout))
 
     @classmethod
     def read(cls, reader: BitReader, layout: Layout, plan: Plan) -> "Prior":
@@ -120,7 +135,9 @@ class Prior:
 
 def split_lengths(extent: F64, count: F64) -> F64:
     """Expected bits of two regions cut after each of the groups, whose sizes and counts add up to these: `[groups]`."""
-    return expected_length(extent, count) + expected_length(extent[-1] - extent, count[-1] - count)
+    extents, counts = np.stack([extent, extent[-1] - extent]), np.stack([count, count[-1] - count])
+    lengths: F64 = expected_length(extents, counts).sum(axis=0)
+    return lengths
 
 
 def _fold(classes: Classes) -> I64:

@@ -42,12 +42,24 @@ class Gaps:
         first = np.searchsorted(positions, bounds)
         used = np.flatnonzero(first[1:] > first[:-1])
         gap = positions.copy()
-        gap[1:] -= positions[:-1]
-        gap[1:] -= 1
+        gap[1:] -= positions[:-1] + 1
         gap[first[used]] = positions[first[used]] - bounds[used]
         reached = bounds[:-1].copy()
         reached[used] = positions[first[used + 1] - 1] + 1
         return cls(gap, first, bounds[1:] - reached)
+
+    @classmethod
+    def within(cls, positions: I64, extent: int) -> "Gaps":
+        """The gaps of one or more rising `positions` int64 `[k]` in a single group of `extent` values."""
+        gap = positions.copy()
+        gap[1:] -= positions[:-1] + 1
+        return cls(gap, np.array([0, len(gap)]), np.array([extent - 1 - int(positions[-1])]))
+
+    @classmethod
+    def joined(cls, parts: list["Gaps"]) -> "Gaps":
+        """The groups of all parts, one part after another."""
+        first = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate([part.count for part in parts]))])
+        return cls(np.concatenate([part.gap for part in parts]), first, np.concatenate([part.tail for part in parts]))
 
     @property
     def count(self) -> I64:
@@ -67,24 +79,21 @@ class Gaps:
 
     def shortest_parameter(self, most_parameter: int) -> tuple[int, int]:
         """The parameter up to `most_parameter` under which a single group takes the fewest bits, and these bits."""
-        # Skips under b lie within k bits below mean gap / 2 ** b, so that only four parameters can be the best.
-        middle = (int(self.gap.sum() + self.tail[0]) // max(len(self.gap), 1)).bit_length() - 1
-        least = min(max(middle - 1, 0), most_parameter)
-        lengths = self.lengths(min(max(middle + 2, 0), most_parameter), least)[:, 0]
-        return least + int(lengths.argmin()), int(lengths.min())
+        gap, tail, count = self.gap, int(self.tail[0]), len(self.gap)
+        # Skips under b lie within a bit a gap of mean gap / 2 ** b, so that only four parameters can be the best.
+        middle = ((int(gap.sum()) + tail) // max(count, 1)).bit_length() - 1
+        near = range(min(max(middle - 1, 0), most_parameter), min(max(middle + 2, 0), most_parameter) + 1)
+        length, parameter = min((int((gap >> b).sum()) + count * (b + 1) - (-tail >> b), b) for b in near)
+        return parameter, length
 
     def encode(self, parameters: I64) -> U8:
         """The bits, group after group: uint8 zeros and ones, `length(parameters)` of them."""
-        skips = self.gap >> self._each(parameters)
-        stops = self._stops(parameters)
-        before = np.cumsum(stops) - stops
-        own = parameters + 1
-        ends = np.cumsum(skips + self._each(own)) + self._each(before)
-        bits = np.zeros(int(skips.sum() + (self.count * own + stops).sum()), np.uint8)
-        for group in np.flatnonzero(self.count).tolist():
-            members, width = slice(*self.first[group : group + 2].tolist()), int(own[group])
-            bits[ends[members, np.newaxis] + np.arange(-width, 0)] = _marked(self.gap[members], width - 1)
-        return bits
+        parameter, stops = self._each(parameters), self._stops(parameters)
+        skips = self.gap >> parameter
+        ends = np.cumsum(skips + parameter + 1) + self._each(np.cumsum(stops) - stops)
+        total = int(skips.sum() + (self.count * (parameters + 1) + stops).sum())
+        marker = np.int64(1) << parameter
+        return _laid(self.gap & marker - 1 | marker, ends - parameter - 1, parameter + 1, total)
 
     def _each(self, of_group: I64) -> I64:
         """What belongs to the group of each gap: int64 `[k]`, or `[1]` of a single group."""
@@ -102,10 +111,18 @@ class Gaps:
         return -(-self.tail >> parameter)
 
 
-def _marked(gap: I64, parameter: int) -> U8:
-    """A one bit and the lowest `parameter` bits of each gap: uint8 `[k, parameter + 1]`."""
-    marked = (gap & (1 << parameter) - 1 | 1 << parameter).astype(">u8")
-    return np.unpackbits(marked.view(np.uint8).reshape(-1, 8), axis=1)[:, -1 - parameter :]
+def _laid(numbers: I64, starts: I64, widths: I64, total: int) -> U8:
+    """Bits uint8 `[total]`: `numbers` int64 `[k]`, each in its `widths` ≤ 63 bits from rising `starts`, among zeros."""
+    numbers, word = numbers.view(np.uint64), starts >> 6
+    room = 64 - (starts & 63) - widths
+    over = np.flatnonzero(room < 0)
+    inside = numbers << np.maximum(room, 0).view(np.uint64) >> np.maximum(-room, 0).view(np.uint64)
+    words = np.zeros((total >> 6) + 2, np.uint64)
+    if len(word):
+        first = np.concatenate([[0], np.flatnonzero(word[1:] > word[:-1]) + 1])
+        words[word[first]] = np.bitwise_or.reduceat(inside, first)
+        words[word[over] + 1] |= numbers[over] << (64 + room[over]).view(np.uint64)
+    return np.unpackbits(words.astype(">u8").view(np.uint8))[:total]
 
 
 def covering_parameter(extent: int) -> int:
@@ -117,14 +134,16 @@ def decode_gaps(reader: BitReader, bounds: I64, parameters: I64) -> I64:
     """The rising positions that `Gaps.encode` wrote; raises `DecodeError` where they leave their group."""
     found = [np.zeros(0, np.int64)]
     for start, end, parameter in zip(bounds[:-1].tolist(), bounds[1:].tolist(), parameters.tolist(), strict=True):
-        after = start
+        after, begun = start, reader.at
         while True:
             few = _decode_few(reader, after, end, parameter)
             found.append(few)
             after = int(few[-1]) if len(few) else after
             if len(few) < FEW:
                 break
-            many = _decode_many(reader, after, end, parameter)
+            # Not many more bits than the group has left, judged by those so far.
+            likely = FEW + (end - after) * (reader.at - begun) // (after - start)
+            many = _decode_many(reader, after, end, parameter, min(likely, WINDOW))
             found.append(many)
             after = int(many[-1]) if len(many) else after
         if after > end:
@@ -149,10 +168,10 @@ def _decode_few(reader: BitReader, after: int, end: int, parameter: int) -> I64:
     return np.array(found, np.int64)
 
 
-def _decode_many(reader: BitReader, after: int, end: int, parameter: int) -> I64:
-    """The same for the next `WINDOW` bits, all at once."""
+def _decode_many(reader: BitReader, after: int, end: int, parameter: int, window: int) -> I64:
+    """The same for the next `window` bits, all at once."""
     at = reader.at
-    bits = reader.peek(at, WINDOW)
+    bits = reader.peek(at, window)
     ones = np.flatnonzero(bits)
     before = np.cumsum(bits, dtype=np.int64)
     # From every one to the one that would begin the next position, if it began a position itself.
@@ -219,12 +238,8 @@ def expected_length(extent: F64, count: F64) -> F64:
     """
     extent, used = np.maximum(extent, 1.0), np.maximum(count, 1.0)
     _, exponent = np.frexp(LN_2 * extent / used)
-    lower = np.maximum(exponent - 1, 0)
-    skipping = np.minimum(_length_under(extent, used, lower), _length_under(extent, used, lower + 1))
-    return np.where(count > 0, np.minimum(skipping, extent), 1.0)
-
-
-def _length_under(extent: F64, count: F64, parameter: npt.NDArray[np.int32]) -> F64:
+    parameter = np.maximum(exponent - 1, 0)
     run = np.ldexp(1.0, parameter)
-    skips = extent / run - count / 2.0 + count * count * run / (12.0 * extent)
-    return count * (parameter + 1) + skips + 1.0
+    skips, curve = extent / run, used * used * run / (12.0 * extent)
+    shorter = np.minimum(skips + curve, skips / 2.0 + used + 2.0 * curve)
+    return np.where(count > 0, np.minimum(used * (parameter + 0.5) + 1.0 + shorter, extent), 1.0)

@@ -6,13 +6,15 @@ import numpy as np
 
 from shared.compression.bits import BitReader, BitWriter
 from shared.compression.grouping import Grouping
-from shared.compression.rice import Gaps
+from shared.compression.rice import Gaps, covering_parameter
 from shared.layout import I64
 
 SCALE_BITS = 5
 SCALE_LENGTH = SCALE_BITS + 1
 NUM_SCALES = 1 << SCALE_BITS
+LEVELS = np.arange(NUM_SCALES)
 CORRECTIONS = np.array([0, 1, -1])[:, np.newaxis, np.newaxis]
+CORRECTION_BITS = 1 + np.abs(CORRECTIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +58,48 @@ class Scale:
     @classmethod
     def shortest(cls, gaps: Gaps, grouping: Grouping) -> "Scale":
         """The scale under which it and the positions take the fewest bits."""
-        covering = grouping.covering
-        lengths = gaps.lengths(int(covering.max()))
-        groups = np.arange(len(covering))
-        derived = _derived(np.arange(NUM_SCALES), grouping)
-        plain = lengths[derived, groups].sum(axis=1)
-        moved = lengths[np.clip(derived + CORRECTIONS, 0, covering), groups] + 1 + np.abs(CORRECTIONS)
-        corrected = moved.min(axis=0).sum(axis=1)
+        levels = _promising(gaps.count, grouping)
+        moved = _moved(levels, grouping)
+        least = int(moved.min())
+        lengths = gaps.lengths(int(moved.max()), least)[moved - least, np.arange(len(grouping.classes))]
+        plain = lengths[0].sum(axis=1)
+        costs = lengths + CORRECTION_BITS
+        corrected = costs.min(axis=0).sum(axis=1)
         if plain.min() <= corrected.min():
-            return cls(int(plain.argmin()), None)
-        level = int(corrected.argmin())
-        return cls(level, CORRECTIONS[moved[:, level].argmin(axis=0), 0, 0])
+            return cls(int(levels[plain.argmin()]), None)
+        best = int(corrected.argmin())
+        return cls(int(levels[best]), CORRECTIONS[costs[:, best].argmin(axis=0), 0, 0])
+
+    @staticmethod
+    def expected_length(counts: I64, grouping: Grouping) -> float:
+        """About the bits of the shortest scale and of so many positions, int64 `[groups]`, scattered in each group."""
+        empty = grouping.bounds[1:] - grouping.bounds[:-1] - counts
+        moved = _moved(_promising(counts, grouping), grouping)
+        bits = np.ldexp(empty.astype(np.float64), -moved) + counts * (moved + 1)
+        shortest = min(bits[0].sum(axis=1).min(), (bits + CORRECTION_BITS).min(axis=0).sum(axis=1).min())
+        return SCALE_LENGTH + float(shortest) - float(counts.sum()) / 2
+
+
+def _promising(counts: I64, grouping: Grouping) -> I64:
+    """The levels that can belong to the shortest scale, wherever the positions are: int64, rising."""
+    first, last = NUM_SCALES - 1, 0
+    extents = (grouping.bounds[1:] - grouping.bounds[:-1]).tolist()
+    for density, extent, count in zip(grouping.classes.tolist(), extents, counts.tolist(), strict=True):
+        if density:
+            # From a parameter of log2 of the mean gap, one up or down may be shorter, and two never.
+            middle = ((extent - count) // count).bit_length() - 1 if count else covering_parameter(extent)
+            first, last = min(first, middle + density - 3), max(last, middle + density + 2)
+    return LEVELS[min(max(first, 0), NUM_SCALES - 1) : max(last, 0) + 1] if first <= last else LEVELS[:1]
+
+
+def _moved(levels: I64, grouping: Grouping) -> I64:
+    """Parameters int64 `[3, levels, groups]`: without correction, one more, one less."""
+    moved: I64 = np.minimum(np.maximum(_derived(levels, grouping) + CORRECTIONS, 0), grouping.covering)
+    return moved
 
 
 def _derived(levels: I64, grouping: Grouping) -> I64:
     """Parameters int64 `[levels, groups]`: one more an octave, the covering one for dead blocks."""
     covering = grouping.covering
     steps = levels[:, np.newaxis] + 1 - grouping.classes
-    return np.where(grouping.classes == 0, covering, np.clip(steps, 0, covering))
+    return np.where(grouping.classes == 0, covering, np.minimum(np.maximum(steps, 0), covering))

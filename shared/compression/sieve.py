@@ -97,16 +97,19 @@ def likely_count(size: int, budget_bytes: int) -> int:
     return 1 + 8 * budget_bytes // (mean_gap.bit_length() + 2)
 
 
-def fill_budget(draft: Callable[[int], D], guess: int, most: int, budget_bits: int) -> D | None:
+def fill_budget(
+    draft: Callable[[int], D], guess: int, most: int, budget_bits: int, bits_per_value: float | None = None
+) -> D | None:
     """The longest draft found within `budget_bits`, or None where not even one value fits.
 
     `draft(count)` sends the `count` ≤ `most` largest values. The count moves by the missing bits over the last slope,
-    inside a shrinking bracket, until less than a byte is missing: a good guess needs two or three drafts.
+    inside a shrinking bracket, until less than a byte or 1/512 is missing: a good guess needs two or three drafts.
+    The first slope is `bits_per_value`, or the mean of the first draft.
     """
     best: D | None = None
     low, high, count = 0, most + 1, min(max(guess, 1), most)
     last_count, last_length = 0, HEAD_BITS
-    drafts = 0
+    drafts, slack = 0, budget_bits >> 9
     while low + 1 < high and (best is None or drafts < MOST_DRAFTS):
         tried = draft(count)
         drafts += 1
@@ -115,9 +118,11 @@ def fill_budget(draft: Callable[[int], D], guess: int, most: int, budget_bits: i
             best, low = tried, count
         else:
             high = count
-        if 0 <= missing < 8:
+        if 0 <= missing < max(slack, 8):
             break
-        bits_per_value = max((tried.length - last_length) / (count - last_count), LEAST_BITS_PER_VALUE)
+        if drafts > 1 or bits_per_value is None:
+            bits_per_value = (tried.length - last_length) / (count - last_count)
         last_count, last_length = count, tried.length
-        count = min(max(count + math.floor(missing / bits_per_value), low + 1), high - 1)
+        step = math.floor((missing - slack // 2) / max(bits_per_value, LEAST_BITS_PER_VALUE))
+        count = min(max(count + step, low + 1), high - 1)
     return best

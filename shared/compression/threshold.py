@@ -6,14 +6,15 @@ from typing import Self
 
 import numpy as np
 
-from shared.compression.histogram import BIN_SHIFT, NUM_BINS, U32, magnitudes
+from shared.compression.histogram import BIN_SHIFT, U32, magnitudes
 from shared.compression.magnitudes import STEP_BITS, level_curves
 from shared.compression.prior import split_lengths
 from shared.compression.rice import F64, expected_length
 from shared.layout import I64
 
-MOST_BINS = 384
-"""Non-empty bins that are looked at, from the largest magnitude down: at least 24 octaves."""
+FINE_BINS = 16
+COARSE_BINS = 24
+"""Edges that are looked at: the lowest, among which the threshold is likely to be, and some of those above them."""
 
 SLOPE_STEPS = 12
 SPARSE_HEADER_BITS = 2 + STEP_BITS
@@ -21,7 +22,7 @@ SPARSE_HEADER_BITS = 2 + STEP_BITS
 
 @dataclass(frozen=True, slots=True)
 class Binned:
-    """What lies at or above each bin that is not empty.
+    """What lies at or above each of the lowest bins that are not empty, and each of some of those above them.
 
     `edges` uint32 `[bins]` are bit patterns; `counts` and `sums` are float64 `[groups, bins]`.
     """
@@ -33,24 +34,28 @@ class Binned:
     @classmethod
     def of(cls, bits: U32, group: I64, groups: int) -> Self:
         """Bin the magnitudes of the bit patterns `bits` uint32 `[n]`, which belong to groups `group` int64 `[n]`."""
-        cell = group * NUM_BINS + (bits >> BIN_SHIFT)
-        counts = np.bincount(cell, minlength=groups * NUM_BINS).reshape(groups, NUM_BINS).astype(np.float64)
+        lowest = int(bits.min()) >> BIN_SHIFT
+        bins = (int(bits.max()) >> BIN_SHIFT) - lowest + 1
+        cell = (bits >> BIN_SHIFT) + (group * bins - lowest)
+        counts = np.bincount(cell, minlength=groups * bins).reshape(groups, bins).astype(np.float64)
         # Exact in any order of addition: the values of a bin share their exponent, so 2 ** 29 of them fit 53 bits.
-        sums = np.bincount(cell, magnitudes(bits), groups * NUM_BINS).astype(np.float64).reshape(groups, NUM_BINS)
-        used = np.flatnonzero(counts.sum(axis=0))[-MOST_BINS:]
-        edges = (used << BIN_SHIFT).astype(np.uint32)
-        return cls(edges, _above(counts[:, used]), _above(sums[:, used]))
+        sums = np.bincount(cell, magnitudes(bits), groups * bins).astype(np.float64).reshape(groups, bins)
+        used = np.flatnonzero(counts.sum(axis=0))
+        used = np.concatenate([used[:FINE_BINS], used[FINE_BINS :: 1 + len(used) // COARSE_BINS]])
+        edges = ((used + lowest) << BIN_SHIFT).astype(np.uint32)
+        return cls(edges, _above(counts)[:, used], _above(sums)[:, used])
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A choice of what to send: about the `count` largest magnitudes.
+    """A choice of what to send: about the `count` largest magnitudes, the last of which take `bits_per_value` each.
 
     The first `key_groups` groups are the key region. `key` and `sparse` hold the bit patterns at which the second and
     further levels of the region begin; `sparse` is None where both regions share their levels.
     """
 
     count: int
+    bits_per_value: float
     key_groups: int
     key: tuple[int, ...]
     sparse: tuple[int, ...] | None
@@ -66,13 +71,14 @@ def choose_cut(binned: Binned, extents: F64, live_groups: int, budget_bits: floa
     curves = level_curves(counts, binned.sums.sum(axis=0))
     rates = curves.bits + expected_length(extents[:, np.newaxis], binned.counts).sum(axis=0) + counts
     slope, levels = _bisect_slope(curves.energy, rates, budget_bits)
-    edge, count = _fill(rates[levels - 1], counts, budget_bits)
+    edge, count, bits_per_value = _fill(rates[levels - 1], counts, budget_bits)
     key_groups = _boundary(binned.counts[:, edge], extents, live_groups)
     levels, worth = curves.best(slope, edge)
     own = _own_levels(binned, key_groups, edge, slope)
     if own is None or own[0] <= worth:
-        return Cut(count, key_groups, tuple(binned.edges[curves.begins(levels, edge)].tolist()), None)
-    return Cut(count, key_groups, own[1], own[2])
+        begins = tuple(binned.edges[curves.begins(levels, edge)].tolist())
+        return Cut(count, bits_per_value, key_groups, begins, None)
+    return Cut(count, bits_per_value, key_groups, own[1], own[2])
 
 
 def _own_levels(
@@ -106,16 +112,19 @@ def _bisect_slope(energy: F64, rates: F64, budget_bits: float) -> tuple[float, i
     return high, int((energy - high * rates).argmax()) // energy.shape[1] + 1
 
 
-def _fill(rates: F64, counts: F64, budget_bits: float) -> tuple[int, int]:
-    """The lowest edge within the budget, and the count to try: that edge's and a share of the bin below."""
+def _fill(rates: F64, counts: F64, budget_bits: float) -> tuple[int, int, float]:
+    """The lowest edge within the budget, the count to try, and what a value costs there.
+
+    The count is that of the edge and a share of the bin below.
+    """
     within = np.flatnonzero(rates <= budget_bits)
     if not len(within):
-        return len(rates) - 1, max(int(counts[-1] * budget_bits / rates[-1]), 1)
+        return len(rates) - 1, max(int(counts[-1] * budget_bits / rates[-1]), 1), float(rates[-1] / counts[-1])
     edge = int(within[0])
     if edge == 0:
-        return 0, int(counts[0])
-    share = (budget_bits - rates[edge]) / (rates[edge - 1] - rates[edge])
-    return edge, int(counts[edge] + share * (counts[edge - 1] - counts[edge]))
+        return 0, int(counts[0]), float(rates[0] / counts[0])
+    bits_per_value = float((rates[edge - 1] - rates[edge]) / (counts[edge - 1] - counts[edge]))
+    return edge, int(counts[edge] + (budget_bits - rates[edge]) / bits_per_value), bits_per_value
 
 
 def _boundary(counts: F64, extents: F64, live_groups: int) -> int:

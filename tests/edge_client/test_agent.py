@@ -1,6 +1,7 @@
 """Whole agents over the in-memory broker, with a scripted coordinator and a trainer that only writes files."""
 
 import hashlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edge_client.agent import Agent, agent_version
-from edge_client.orders import Answer, Failed, NeedModel, Order, Scored, Trained, TrainOrder
+from edge_client.orders import Answer, Failed, NeedModel, Order, Scored, Trained, TrainOrder, failed
 from edge_client.outbox import Outbox
 from edge_client.pending import PendingStore, PendingUpdate
 from edge_client.settings import EdgeSettings
@@ -380,18 +381,91 @@ def test_bundle_that_cannot_be_stored_is_reported(world: World) -> None:
     assert "cannot be stored" in trouble.text
 
 
-def test_storage_that_fails_keeps_the_device_on_the_air(
+def full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_verdict_that_could_not_be_recorded_is_repeated_once_there_is_space(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Outbox, "settle", full)
     world.coordinator.open()
     world.settle()
     world.coordinator.command(TRAIN)
-    world.pass_time(40)
-    assert "No space left on device" in caplog.text
+    with monkeypatch.context() as patch:
+        patch.setattr(Outbox, "settle", full)
+        world.pass_time(40)
+    assert "state directory: [Errno 28] No space left on device: check space and rights" in caplog.text
+    assert world.coordinator.reports(Heartbeat)
+    world.coordinator.open(2)
+    world.coordinator.command(TrainCommand(run="a", server_round=2, seconds=100))
+    world.settle()
+    assert len(world.trainer.orders) == 1
+    world.pass_time(60)
+    assert [order.server_round for order in world.trainer.orders] == [1, 2]
+    assert Outbox(world.state).recover().settled_rounds == (("a", 2),)
+
+
+def test_order_whose_files_cannot_be_written_fails_and_the_next_succeeds(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.coordinator.open()
+    world.settle()
+    world.coordinator.command(EvaluateCommand(run="a", server_round=1, seconds=100))
+    world.pass_time(6)
+    world.trainer.orders.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(Outbox, "keep", full)
+        world.coordinator.command(TRAIN)
+        world.settle()
+    assert world.trainer.orders == []
+    [trouble] = world.coordinator.reports(Trouble)
+    assert isinstance(trouble, Trouble)
+    assert (trouble.code, trouble.server_round) == ("trainer_failed", 1)
+    assert "No space left on device" in trouble.text
+    world.coordinator.command(TRAIN)
+    world.settle()
+    assert len(world.coordinator.updates) == 1
+
+
+def test_update_that_cannot_be_read_back_is_offered_after_the_next_failure(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.coordinator.open()
+    world.settle()
+    world.coordinator.command(TRAIN)
+    with monkeypatch.context() as patch:
+        patch.setattr(Outbox, "pending", full)
+        world.pass_time(6)
+    assert world.coordinator.updates == []
+    monkeypatch.setattr(world.trainer, "_carry_out", lambda order: failed(order, "not_eligible", "waits"))
+    world.coordinator.open(2)
+    world.coordinator.command(TrainCommand(run="a", server_round=2, seconds=100))
+    world.settle()
+    assert len(world.coordinator.updates) == 1
+    assert Outbox(world.state).recover().settled_rounds == (("a", 1),)
+
+
+def test_ordered_bundle_counts_as_used(world: World) -> None:
+    world.coordinator.open()
+    world.settle()
+    world.coordinator.command(EvaluateCommand(run="a", server_round=1, seconds=100))
+    world.pass_time(6)
+    archive = Path(world.trainer.orders[0].bundle)
+    os.utime(archive, (0, 0))
+    world.coordinator.command(TRAIN)
+    world.settle()
+    assert archive.stat().st_mtime > 0
+
+
+def test_heartbeat_that_cannot_be_made_keeps_the_device_on_the_air(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.settle()
+    with monkeypatch.context() as patch:
+        patch.setattr(world.trainer, "peak_rss_bytes", full)
+        world.pass_time(31)
+    assert "SendHeartbeat: [Errno 28] No space left on device" in caplog.text
+    world.pass_time(31)
     assert world.coordinator.reports(Heartbeat)
 
 

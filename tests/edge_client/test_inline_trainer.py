@@ -166,9 +166,11 @@ def test_altered_bundle_is_refused(lab: "Lab", trainer: InlineTrainer, content: 
     assert "altered: fetch it again" in answer.text
 
 
-def test_bundle_that_vanished_is_the_trainers_failure(lab: "Lab", trainer: InlineTrainer) -> None:
+def test_bundle_that_made_room_for_others_is_asked_for_again(lab: "Lab", trainer: InlineTrainer) -> None:
     Path(lab.train_order().bundle).unlink()
-    assert failure(trainer, lab.train_order()).code == "trainer_failed"
+    answer = failure(trainer, lab.train_order())
+    assert answer.code == "bundle_refused"
+    assert "gone: fetch it again" in answer.text
 
 
 def test_data_and_graphs_are_loaded_once(lab: "Lab", trainer: InlineTrainer) -> None:

@@ -2,11 +2,12 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from edge_client.outbox import MOST_BUNDLES, Outbox
+from edge_client.outbox import MOST_BUNDLES, MOST_SETTLED_RUNS, Outbox
 from edge_client.pending import PendingStore, PendingUpdate
 from shared.errors import SettingsError
 
@@ -86,6 +87,50 @@ def test_oldest_bundles_make_room(outbox: Outbox) -> None:
         os.utime(outbox.paths.bundle(digest), (age, age))
     outbox.keep_bundle(DIGEST, b"bundle")
     assert outbox.recover().bundles == {*digests[-MOST_BUNDLES + 1 :], DIGEST}
+
+
+def test_bundle_in_use_stays_while_others_make_room(outbox: Outbox) -> None:
+    digests = [hashlib.sha256(bytes([index])).hexdigest() for index in range(MOST_BUNDLES)]
+    for age, digest in enumerate(digests):
+        outbox.keep_bundle(digest, b"bundle")
+        os.utime(outbox.paths.bundle(digest), (age, age))
+    outbox.use_bundle(outbox.paths.bundle(digests[0]))
+    outbox.use_bundle(outbox.paths.bundle("f" * 64))
+    outbox.keep_bundle(DIGEST, b"bundle")
+    assert outbox.recover().bundles == {digests[0], *digests[2:], DIGEST}
+
+
+def test_new_bundle_stays_where_the_clock_was_set_back(outbox: Outbox) -> None:
+    tomorrow = time.time() + 86_400
+    for index in range(MOST_BUNDLES):
+        digest = hashlib.sha256(bytes([index])).hexdigest()
+        outbox.keep_bundle(digest, b"bundle")
+        os.utime(outbox.paths.bundle(digest), (tomorrow, tomorrow))
+    outbox.keep_bundle(DIGEST, b"bundle")
+    assert outbox.paths.bundle(DIGEST).exists()
+    assert len(outbox.recover().bundles) == MOST_BUNDLES
+
+
+def test_start_drops_the_oldest_runs_with_nothing_to_offer(outbox: Outbox) -> None:
+    runs = [f"run-{index}" for index in range(MOST_SETTLED_RUNS + 3)]
+    unsettled, without_update, *settled = runs
+    for run in (unsettled, *settled):
+        commit(outbox, run, 3)
+    for run in settled:
+        outbox.settle(run, 3, accepted=True)
+    outbox.paths.run(without_update).mkdir()
+    for age, run in enumerate(runs):
+        os.utime(outbox.paths.run(run), (age, age))
+    recovered = outbox.recover()
+    kept = settled[-MOST_SETTLED_RUNS:]
+    assert [update.run for update in recovered.unsettled] == [unsettled]
+    assert recovered.settled_rounds == tuple((run, 3) for run in kept)
+    assert sorted(path.name for path in outbox.paths.run("x").parent.iterdir()) == [unsettled, *kept]
+
+
+def test_verdict_on_an_update_whose_folder_is_gone_is_no_fault(outbox: Outbox) -> None:
+    outbox.settle("a", 3, accepted=True)
+    assert outbox.pending("a") is None
 
 
 def test_cancelled_run_leaves_nothing(outbox: Outbox) -> None:

@@ -8,20 +8,19 @@ from typing import TypeVar
 import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from edge_client.actions import (
     Action,
     CheckBundle,
     DropBundle,
     ForgetRun,
-    KeepFile,
     SendHeartbeat,
     Settle,
     SubmitOrder,
     Subscribe,
 )
-from edge_client.orders import Answer, EvaluateOrder, Failed, NeedModel, Order, Scored, Trained, TrainOrder
+from edge_client.orders import Answer, EvaluateOrder, Failed, NeedModel, Order, Scored, Trained, TrainOrder, failed
 from edge_client.outbox import Recovered, StatePaths
 from edge_client.pending import PendingUpdate
 from edge_client.presence import Identity
@@ -46,6 +45,7 @@ from shared.messages import (
     dump,
     parse,
 )
+from shared.sender import LONGEST_SILENCE_SECONDS
 from shared.signing import SigningKey, seal
 from shared.topics import Topics
 from shared.transfer import Open, Status, id_of
@@ -118,9 +118,13 @@ class Bench:
         text = dump(opened)
         return self.say(TOPICS.round_manifest(opened.run), write_varint(len(text)) + text + DELTA + PLAN)
 
-    def rule(self, content: bytes, verdict: Verdict, reason: str = "") -> list[Action]:
+    def rule(self, content: bytes, verdict: Verdict, reason: str = "", *, recorded: bool = True) -> list[Action]:
+        """Give a verdict, and the word of whether it was recorded."""
         status = Status(id_of(content), verdict, reason=reason)
-        return self.receive(TOPICS.download(ME), status.pack())
+        actions = self.receive(TOPICS.download(ME), status.pack())
+        for settle in of_kind(actions, Settle):
+            actions += self.session.on_settled(settle.run, settle.server_round, recorded, self.now)
+        return actions
 
     def trained(self, order: TrainOrder) -> list[Action]:
         return self.answer(trained_by(order), update_of(order.run, order.server_round))
@@ -150,6 +154,11 @@ def update_of(run: str, server_round: int) -> PendingUpdate:
 
 def trained_by(order: Order) -> Trained:
     return Trained(run=order.run, server_round=order.server_round, object_bytes=9, steps=3, model=order.target)
+
+
+def files_of(actions: list[Action]) -> dict[str, bytes]:
+    [submitted] = of_kind(actions, SubmitOrder)
+    return {str(path): content for path, content in submitted.files.items()}
 
 
 def orders(actions: list[Action]) -> list[Order]:
@@ -219,8 +228,7 @@ def test_manifest_and_command_in_either_order_start_training(bench: Bench, manif
     order = train_order(actions)
     assert (order.run, order.server_round, order.base, order.target) == ("a", 1, BASE, digest(MODEL))
     assert order.seconds == pytest.approx(90)
-    kept = {str(action.path): action.content for action in of_kind(actions, KeepFile)}
-    assert kept == {order.delta: DELTA, order.plan: PLAN}
+    assert files_of(actions) == {order.delta: DELTA, order.plan: PLAN}
     assert order.model is None
     assert bench.session.phase == "training"
 
@@ -240,10 +248,38 @@ def test_trained_update_is_uploaded_and_settled_when_done(bench: Bench) -> None:
     assert bench.session.phase == "idle"
 
 
-@pytest.mark.parametrize("verdict", [v for v in Verdict if v.is_final and v is not Verdict.DONE])
-def test_final_verdict_other_than_done_settles_as_not_accepted(bench: Bench, verdict: Verdict) -> None:
+@pytest.mark.parametrize("verdict", [v for v in Verdict if v.is_final])
+def test_final_verdict_settles_as_accepted_only_where_the_round_counts(bench: Bench, verdict: Verdict) -> None:
     content = uploading(bench)
-    assert of_kind(bench.rule(content, verdict, "because"), Settle) == [Settle("a", 1, accepted=False)]
+    accepted = verdict in (Verdict.DONE, Verdict.DUPLICATE)
+    assert of_kind(bench.rule(content, verdict, "because"), Settle) == [Settle("a", 1, accepted)]
+    assert bench.session.phase == "idle"
+
+
+def test_verdict_that_cannot_be_recorded_is_asked_for_again_without_haste(bench: Bench) -> None:
+    content = uploading(bench)
+    bench.open(manifest(2))
+    bench.command(train(2))
+    assert not orders(bench.rule(content, Verdict.DONE, recorded=False))
+    assert bench.session.phase == "waiting for the last update's verdict"
+    assert not uploads(bench.wait(59))
+    assert uploads(bench.wait(1)) == [content]
+    assert train_order(bench.rule(content, Verdict.DONE)).server_round == 2
+
+
+def test_verdict_that_cannot_be_recorded_is_asked_for_over_a_new_link(bench: Bench) -> None:
+    content = uploading(bench)
+    bench.rule(content, Verdict.DONE, recorded=False)
+    bench.session.on_event(Disconnected("cable"), 0.0)
+    assert uploads(bench.connect()) == [content]
+
+
+def test_verdict_recorded_after_the_cancel_leaves_no_trace(bench: Bench) -> None:
+    uploading(bench)
+    bench.command(CancelCommand(run="a"))
+    bench.session.on_settled("a", 1, True, bench.now)
+    bench.open(manifest())
+    assert orders(bench.command(train()))
 
 
 @pytest.mark.parametrize("verdict", [v for v in Verdict if not v.is_final])
@@ -383,6 +419,16 @@ def test_deadline_that_passes_is_reported_with_what_was_waited_for(bench: Bench)
     assert not orders(bench.open(manifest()))
 
 
+def test_repeated_command_moves_the_deadline_later_but_never_earlier(bench: Bench) -> None:
+    bench.command(train(seconds=10))
+    bench.wait(9)
+    bench.command(train(seconds=100))
+    bench.command(train(seconds=5))
+    assert not reports(bench.wait(99))
+    assert bench.session.next_wake() == 109
+    assert train_order(bench.open(manifest())).seconds == pytest.approx(0.9)
+
+
 def test_update_finished_after_its_deadline_is_still_offered(bench: Bench) -> None:
     bench.open(manifest())
     order = train_order(bench.command(train(seconds=10)))
@@ -489,7 +535,7 @@ def test_trainer_without_the_base_gets_the_whole_model(bench: Bench) -> None:
     actions = bench.receive(topic, MODEL)
     order = train_order(actions)
     assert (order.base, order.delta) == (None, None)
-    assert MODEL in [action.content for action in of_kind(actions, KeepFile) if str(action.path) == order.model]
+    assert files_of(actions) == {order.model: MODEL, order.plan: PLAN}
 
 
 def test_trainer_that_lacks_the_model_it_was_given_ends_the_assignment(bench: Bench) -> None:
@@ -509,6 +555,22 @@ def test_failed_training_is_reported_and_may_be_asked_for_again(bench: Bench) ->
     actions = bench.answer(Failed(run="a", server_round=1, code="data_error", text="no file"))
     assert reports(actions) == [Trouble(code="data_error", text="no file", run="a", server_round=1)]
     assert orders(bench.command(train()))
+
+
+def test_update_left_by_a_trainer_that_failed_is_offered(bench: Bench) -> None:
+    bench.open(manifest(2))
+    bench.command(train(2))
+    failure = Failed(run="a", server_round=2, code="trainer_failed", text="killed")
+    actions = bench.answer(failure, update_of("a", 1))
+    assert reports(actions)
+    assert uploads(actions) == [content_of("a", 1)]
+
+
+def test_update_on_its_way_is_not_offered_twice_when_an_evaluation_fails(bench: Bench) -> None:
+    uploading(bench)
+    bench.command(EvaluateCommand(run="a", server_round=1, seconds=10))
+    failure = Failed(run="a", server_round=1, code="data_error", text="none")
+    assert not uploads(bench.answer(failure, update_of("a", 1)))
 
 
 def test_unreadable_update_is_reported(bench: Bench) -> None:
@@ -560,15 +622,17 @@ def test_lost_link_is_noted_once(bench: Bench) -> None:
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Manifests, commands, verdicts, answers and reconnects in any order."""
+    """Manifests, commands, verdicts, answers, reconnects and a failing disk in any order."""
 
     def __init__(self) -> None:
         super().__init__()
         self.bench = Bench()
         self.online = False
+        self.disk_fails = False
         self.at_trainer: Order | None = None
         self.unsettled: dict[str, int] = {}
         self.done: set[bytes] = set()
+        self.due: dict[tuple[str, int], float] = {}
 
     def see(self, actions: list[Action]) -> None:
         for sent in uploads(actions):
@@ -578,10 +642,15 @@ class AnyOrder(RuleBasedStateMachine):
                 case SubmitOrder(order):
                     assert self.at_trainer is None, "two orders at once"
                     assert not isinstance(order, TrainOrder) or order.run not in self.unsettled
-                    self.at_trainer = order
+                    if self.disk_fails:
+                        self.see(self.bench.answer(failed(order, "trainer_failed", "disk full")))
+                    else:
+                        self.at_trainer = order
                 case Settle(run, server_round):
-                    assert self.unsettled.pop(run) == server_round
-                    self.done.add(content_of(run, server_round))
+                    assert self.unsettled[run] == server_round
+                    if not self.disk_fails:
+                        del self.unsettled[run]
+                        self.done.add(content_of(run, server_round))
                 case ForgetRun(run):
                     self.unsettled.pop(run, None)
                     self.done = {content for content in self.done if run.encode() not in content.split()}
@@ -592,26 +661,43 @@ class AnyOrder(RuleBasedStateMachine):
     def manifest(self, run: str, server_round: int) -> None:
         self.see(self.bench.open(manifest(server_round, run)))
 
+    @rule(run=runs, server_round=rounds, seconds=st.sampled_from([5.0, 50.0, 100.0]))
+    def command(self, run: str, server_round: int, seconds: float) -> None:
+        due = self.bench.now + seconds
+        self.due[run, server_round] = max(due, self.due.get((run, server_round), 0.0))
+        self.see(self.bench.command(train(server_round, run, seconds)))
+
     @rule(run=runs, server_round=rounds)
-    def command(self, run: str, server_round: int) -> None:
-        self.see(self.bench.command(train(server_round, run)))
+    def round_begins(self, run: str, server_round: int) -> None:
+        self.manifest(run, server_round)
+        self.command(run, server_round, 100.0)
+
+    @precondition(lambda self: self.at_trainer is not None)
+    @rule()
+    def trained(self) -> None:
+        self.answer("trained")
 
     @rule(run=runs)
     def cancel(self, run: str) -> None:
         self.see(self.bench.command(CancelCommand(run=run)))
 
+    @rule(fails=st.booleans())
+    def disk(self, fails: bool) -> None:
+        self.disk_fails = fails
+
     @precondition(lambda self: self.at_trainer is not None)
-    @rule(outcome=st.sampled_from(["trained", "trained", "failed", "need"]))
+    @rule(outcome=st.sampled_from(["trained", "trained", "died", "failed", "need"]))
     def answer(self, outcome: str) -> None:
         order, self.at_trainer = self.at_trainer, None
         assert order is not None
-        if outcome == "trained":
-            actions = self.bench.answer(trained_by(order), update_of(order.run, order.server_round))
+        failure = failed(order, "data_error", "x")
+        if outcome in ("trained", "died"):  # died: after its commit, before its answer
+            answer = trained_by(order) if outcome == "trained" else failure
+            actions = self.bench.answer(answer, update_of(order.run, order.server_round))
             if ForgetRun(order.run) not in actions:
                 self.unsettled[order.run] = order.server_round
         elif outcome == "failed":
-            failed = Failed(run=order.run, server_round=order.server_round, code="data_error", text="x")
-            actions = self.bench.answer(failed)
+            actions = self.bench.answer(failure)
         else:
             actions = self.bench.answer(NeedModel(run=order.run, server_round=order.server_round))
         self.see(actions)
@@ -619,7 +705,15 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: self.online)
     @rule(run=runs, server_round=rounds, verdict=st.sampled_from(Verdict))
     def verdict(self, run: str, server_round: int, verdict: Verdict) -> None:
-        self.see(self.bench.rule(content_of(run, server_round), verdict))
+        content = content_of(run, server_round)
+        self.see(self.bench.rule(content, verdict, recorded=not self.disk_fails))
+
+    @precondition(lambda self: self.online and self.unsettled)
+    @rule(disk_fails=st.booleans(), verdict=st.sampled_from([Verdict.DONE, Verdict.STALE_ROUND]))
+    def final_verdict(self, disk_fails: bool, verdict: Verdict) -> None:
+        self.disk_fails = disk_fails
+        run, server_round = min(self.unsettled.items())
+        self.verdict(run, server_round, verdict)
 
     @rule()
     def model_arrives(self) -> None:
@@ -630,6 +724,10 @@ class AnyOrder(RuleBasedStateMachine):
     def lose_link(self) -> None:
         self.online = False
         self.see(self.bench.session.on_event(Disconnected("x"), self.bench.now))
+
+    @initialize()
+    def first_connection(self) -> None:
+        self.connect()
 
     @precondition(lambda self: not self.online)
     @rule()
@@ -645,9 +743,19 @@ class AnyOrder(RuleBasedStateMachine):
         self.see(self.bench.wait(seconds))
 
     @invariant()
-    def every_wait_ends(self) -> None:
-        assert not self.online or self.bench.session.next_wake() < float("inf")
+    def every_assignment_ends_when_its_commands_said(self) -> None:
+        wake = self.bench.session.next_wake()
+        for assignment in self.bench.session._assignments.values():
+            assert self.bench.now < assignment.deadline <= self.due[assignment.run, assignment.server_round]
+            assert wake <= assignment.deadline
+
+    @invariant()
+    def every_unsettled_update_is_asked_about(self) -> None:
+        for run, server_round in self.unsettled.items():
+            assert self.bench.session._uploads.round_of(run) == server_round
+        if self.online and self.unsettled:
+            assert self.bench.session._uploads.next_wake() <= self.bench.now + LONGEST_SILENCE_SECONDS
 
 
-AnyOrder.TestCase.settings = hypothesis_settings(max_examples=60, stateful_step_count=40, deadline=None)
+AnyOrder.TestCase.settings = hypothesis_settings(max_examples=100, stateful_step_count=50, deadline=None)
 TestAnyOrder = AnyOrder.TestCase

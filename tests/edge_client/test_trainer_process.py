@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from edge_client.orders import Answer, Failed, Order, Scored, Trained
 from edge_client.pending import PendingStore
 from edge_client.trainer import Trainer
+from edge_client.trainer_pipe import MARGIN_SECONDS
 from edge_client.trainer_process import ProcessTrainer
 
 if TYPE_CHECKING:
@@ -26,7 +28,14 @@ class Bench:
 
     def __init__(self, lab: "Lab", idle_seconds: float) -> None:
         self.signals: SimpleQueue[None] = SimpleQueue()
-        self.trainer = ProcessTrainer(lab.state, lab.data, lambda: self.signals.put(None), idle_seconds=idle_seconds)
+        self.now = 0.0
+        self.trainer = ProcessTrainer(
+            lab.state,
+            lab.data,
+            lambda: self.signals.put(None),
+            idle_seconds=idle_seconds,
+            clock=lambda: self.now,
+        )
 
     def answer(self) -> Answer:
         self.signals.get(timeout=MOST_SECONDS)
@@ -83,6 +92,57 @@ def test_killed_child_is_a_failure_and_the_next_order_starts_another(lab: "Lab",
     assert not (lab.run / "pending.bin").exists()
     assert isinstance(bench.carry_out(lab.train_order()), Trained)
     assert bench.pid != first
+
+
+def test_child_that_hangs_is_ended_and_the_next_order_starts_another(lab: "Lab", bench: Bench) -> None:
+    bench.carry_out(lab.evaluate_order())
+    order, first = endless(lab), bench.pid
+    os.kill(first, signal.SIGSTOP)
+    bench.now = 1000.0
+    bench.trainer.submit(order)
+    bench.now += order.seconds + MARGIN_SECONDS - 1
+    assert bench.trainer.poll() == []
+    os.kill(first, 0)
+    bench.now += 1
+    assert bench.trainer.poll() == []
+    answer = bench.answer()
+    assert isinstance(answer, Failed)
+    assert (answer.code, answer.server_round) == ("trainer_failed", order.server_round)
+    assert answer.text == "trainer hung and was ended 120 s after the time of its order"
+    assert isinstance(bench.carry_out(lab.train_order()), Trained)
+    assert bench.pid != first
+
+
+def test_idle_child_is_not_taken_for_one_that_hangs(lab: "Lab", bench: Bench) -> None:
+    bench.carry_out(lab.evaluate_order())
+    first = bench.pid
+    bench.now = 1e6
+    assert bench.trainer.poll() == []
+    bench.carry_out(lab.evaluate_order())
+    assert bench.pid == first
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "fault"),
+    [
+        (subprocess, "Popen", OSError(12, "Cannot allocate memory")),
+        (Thread, "start", RuntimeError("can't start new thread")),
+    ],
+    ids=["process", "thread"],
+)
+def test_child_that_cannot_start_is_a_failure_and_the_next_order_tries_again(
+    lab: "Lab", bench: Bench, monkeypatch: pytest.MonkeyPatch, owner: object, name: str, fault: Exception
+) -> None:
+    def no_memory(*_: object, **__: object) -> None:
+        raise fault
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, no_memory)
+        answer = bench.carry_out(lab.evaluate_order())
+    assert isinstance(answer, Failed)
+    assert answer.code == "trainer_failed"
+    assert answer.text == f"the trainer cannot be started: {fault}"
+    assert isinstance(bench.carry_out(lab.evaluate_order()), Scored)
 
 
 def test_bad_data_reaches_the_agent_by_name_and_the_child_stays(lab: "Lab", bench: Bench) -> None:

@@ -13,7 +13,7 @@ LAYOUT = Layout.of([("a.weight", (8, 64), "weight"), ("a.bias", (8,), "bias"), (
 def test_gathering_is_undone_by_scattering_and_puts_dense_classes_first(classes: list[int]) -> None:
     grouping = Grouping.of(np.array(classes, np.uint8), LAYOUT)
     indices = np.arange(LAYOUT.size)
-    positions = grouping.gather(indices)
+    positions = grouping.gather(indices, np.repeat(np.arange(LAYOUT.num_blocks), np.diff(LAYOUT.block_starts)))
     assert sorted(positions.tolist()) == indices.tolist()
     np.testing.assert_array_equal(grouping.scatter(positions), indices)
     group = np.searchsorted(grouping.bounds, positions, side="right") - 1
