@@ -1,6 +1,7 @@
 """The levels of one region: which magnitude each sent value has, coded as positions within positions."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -63,7 +64,7 @@ class Levels:
         return level
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LevelMap:
     """The bit patterns `bits` uint32 `[k]` of a region's magnitudes, sorted into levels, and the marks that tell them.
 
@@ -94,7 +95,7 @@ class LevelMap:
                 members = members[reaching]
         return cls(bits, tuple(used), tuple(marks), tuple(parameters), total)
 
-    @property
+    @cached_property
     def level(self) -> I64:
         """The level number of each value: int64 `[k]`."""
         level = np.zeros(len(self.bits), np.int64)

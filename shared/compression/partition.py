@@ -18,7 +18,7 @@ from shared.compression.grouping import Grouping
 from shared.compression.histogram import U32, signs
 from shared.compression.levels import LevelMap
 from shared.compression.plan import DENSEST_CLASS, Plan
-from shared.compression.prior import Prior, PriorKind
+from shared.compression.prior import Prior, PriorKind, expected_lengths
 from shared.compression.rice import Gaps
 from shared.compression.scale import SCALE_LENGTH, Scale
 from shared.compression.sieve import Candidates, fill_budget, likely_count, sieve
@@ -77,7 +77,8 @@ def _fill(layout: Layout, plan: Plan, candidates: Candidates) -> Draft | None:
 def _shortest_prior(sent: I64, layout: Layout, plan: Plan) -> Prior:
     """The prior under which so many values of each block, int64 `[blocks]`, are expected to take the fewest bits."""
     priors = [Prior.whole(layout), Prior.tensors(sent, layout), Prior.blocks(sent, layout)]
-    lengths = [SCALE_LENGTH + prior.expected_length(sent, layout) + prior.length(layout, plan) for prior in priors]
+    expected = expected_lengths(priors, sent, layout).tolist()
+    lengths = [SCALE_LENGTH + prior.length(layout, plan) + bits for prior, bits in zip(priors, expected, strict=True)]
     if plan.density_classes is not None:
         public = Prior.public(plan, layout)
         grouping = Grouping.of(public.classes, layout)

@@ -17,7 +17,7 @@ CLASS_BITS = 3
 
 MARK_PARAMETER_BITS = 4
 
-MOST_SPLITS = 128
+MOST_SPLITS = 64
 """Numbers of key blocks that are weighed against each other."""
 
 
@@ -72,19 +72,14 @@ class Prior:
         keys = np.arange(1, len(order) + 1, 1 + len(order) // MOST_SPLITS)
         extent = np.append(np.cumsum(sizes[order])[keys - 1], float(layout.size))
         count = np.append(np.cumsum(sent[order])[keys - 1], sent.sum()).astype(np.float64)
-        marks = expected_length(np.array([float(len(sent))]), keys.astype(np.float64))
-        best = int(np.argmin(split_lengths(extent, count)[:-1] + marks))
+        extents = np.stack([extent[:-1], extent[-1] - extent[:-1], np.full(len(keys), float(len(sent)))])
+        counts = np.stack([count[:-1], count[-1] - count[:-1], keys])
+        best = int(expected_length(extents, counts).sum(axis=0).argmin())
         rest = (count[-1] - count[best]) / max(extent[-1] - extent[best], 1.0)
         ratio = plan_from_densities(np.array([count[best] / extent[best], rest]))
         classes = np.full(layout.num_blocks, _unfold(_fold(ratio))[1], np.uint8)
         classes[order[: keys[best]]] = DENSEST_CLASS
         return cls(PriorKind.BLOCKS, classes)
-
-    def expected_length(self, sent: I64, layout: Layout) -> float:
-        """Expected bits of the positions when each block sends as many values as int64 `[blocks]` `sent` says."""
-        sizes = np.bincount(self.classes, layout.block_starts[1:] - layout.block_starts[:-1]).astype(np.float64)
-        used = np.flatnonzero(sizes)
-        return float(expected_length(sizes[used], np.bincount(self.classes, sent)[used].astype(np.float64)).sum())
 
     def length(self, layout: Layout, plan: Plan) -> int:
         """Bits that `write` writes."""
@@ -131,6 +126,17 @@ class Prior:
         classes = np.full(layout.num_blocks, sparse, np.uint8)
         classes[decode_gaps(reader, np.array([0, layout.num_blocks]), parameter)] = DENSEST_CLASS
         return cls(kind, classes)
+
+
+def expected_lengths(priors: list[Prior], sent: I64, layout: Layout) -> F64:
+    """Expected bits of the positions under each prior, `[priors]`, when each block sends int64 `[blocks]` `sent`."""
+    shape = len(priors), DENSEST_CLASS + 1
+    cells = np.concatenate([prior.classes + DENSEST_CLASS * row + row for row, prior in enumerate(priors)])
+    sizes = np.bincount(cells, np.tile(np.diff(layout.block_starts), len(priors)), shape[0] * shape[1])
+    counts = np.bincount(cells, np.tile(sent, len(priors)), shape[0] * shape[1])
+    lengths = expected_length(sizes.astype(np.float64), counts.astype(np.float64))
+    total: F64 = np.where(sizes > 0, lengths, 0.0).reshape(shape).sum(axis=1)
+    return total
 
 
 def split_lengths(extent: F64, count: F64) -> F64:

@@ -18,10 +18,10 @@ F64 = npt.NDArray[np.float64]
 
 LN_2 = 0.6931471805599453
 
-FEW = 48
-"""Positions of a group that are decoded one by one before it pays to decode many at once."""
+FEW = 128
+"""Positions of a group that are decoded one by one; behind them it pays to decode many at once."""
 
-WINDOW = 1 << 14
+WINDOW = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,17 +135,15 @@ def decode_gaps(reader: BitReader, bounds: I64, parameters: I64) -> I64:
     found = [np.zeros(0, np.int64)]
     for start, end, parameter in zip(bounds[:-1].tolist(), bounds[1:].tolist(), parameters.tolist(), strict=True):
         after, begun = start, reader.at
-        while True:
-            few = _decode_few(reader, after, end, parameter)
-            found.append(few)
-            after = int(few[-1]) if len(few) else after
-            if len(few) < FEW:
-                break
-            # Not many more bits than the group has left, judged by those so far.
-            likely = FEW + (end - after) * (reader.at - begun) // (after - start)
-            many = _decode_many(reader, after, end, parameter, min(likely, WINDOW))
-            found.append(many)
-            after = int(many[-1]) if len(many) else after
+        batch = _decode_few(reader, after, end, parameter)
+        while len(batch):
+            found.append(batch)
+            after = int(batch[-1])
+            # Not many more bits at once than the group has left, judged by those so far.
+            window = min(FEW + (end - after) * (reader.at - begun) // (after - start), WINDOW)
+            batch = _decode_many(reader, after, end, parameter, window) if len(batch) >= FEW else batch[:0]
+            if not len(batch):
+                batch = _decode_few(reader, after, end, parameter)
         if after > end:
             raise DecodeError(f"position {after - 1} lies beyond its group's end {end}: not a frame of this layout")
         reader.skip(-(-(end - after) >> parameter))
@@ -164,7 +162,7 @@ def _decode_few(reader: BitReader, after: int, end: int, parameter: int) -> I64:
         at = marker + width
         after = reach + int(digits[marker:at], 2) - marker_value
         found.append(after)
-    reader.at = at
+    reader.skip(at - reader.at)
     return np.array(found, np.int64)
 
 
@@ -187,7 +185,7 @@ def _decode_many(reader: BitReader, after: int, end: int, parameter: int, window
     reached = after + np.cumsum(steps)
     count = int(np.searchsorted(reached - rest - 1, end))
     if count:
-        reader.at = at + int(markers[count - 1]) + width
+        reader.skip(int(markers[count - 1]) + width)
     return reached[:count]
 
 

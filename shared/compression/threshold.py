@@ -13,7 +13,7 @@ from shared.compression.rice import F64, expected_length
 from shared.layout import I64
 
 FINE_BINS = 16
-COARSE_BINS = 24
+COARSE_BINS = 32
 """Edges that are looked at: the lowest, among which the threshold is likely to be, and some of those above them."""
 
 SLOPE_STEPS = 12
@@ -85,6 +85,8 @@ def _own_levels(
     binned: Binned, key_groups: int, edge: int, slope: float
 ) -> tuple[float, tuple[int, ...], tuple[int, ...]] | None:
     """The worth of levels of their own for key and sparse region, and where these begin; None if one sends nothing."""
+    if key_groups == len(binned.counts):
+        return None
     total, begins = -slope * SPARSE_HEADER_BITS, []
     for region in (slice(key_groups), slice(key_groups, None)):
         counts, sums = binned.counts[region, edge:].sum(axis=0), binned.sums[region, edge:].sum(axis=0)

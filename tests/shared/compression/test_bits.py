@@ -39,3 +39,16 @@ def test_a_spare_byte_or_a_one_in_the_padding_is_refused(data: bytes) -> None:
     reader.take(1)
     with pytest.raises(DecodeError, match="follow the last symbol"):
         reader.finish()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.binary(min_size=1, max_size=30), st.integers(0, 56), st.data())
+def test_integers_anywhere_are_those_that_taking_them_gives(data: bytes, width: int, draw: st.DataObject) -> None:
+    start = draw.draw(st.integers(0, 8 * len(data)))
+    padded = BitReader(data + bytes(8))
+    padded.skip(start)
+    wanted = padded.take(width)
+    reader = BitReader(data)
+    assert reader.peek_each(np.array([start]), width).tolist() == [wanted]
+    assert reader.peek(start, width).tolist() == [int(bit) for bit in reader.digits[start : start + width].decode()]
+    assert reader.at == 0

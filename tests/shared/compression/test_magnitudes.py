@@ -9,6 +9,7 @@ from shared.compression.bits import BitReader, BitWriter
 from shared.compression.histogram import INFINITY_BITS
 from shared.compression.magnitudes import (
     level_curves,
+    level_means,
     mean_bits,
     read_base,
     read_step,
@@ -83,6 +84,12 @@ def test_a_step_beyond_the_largest_float_is_refused() -> None:
 def test_the_mean_does_not_depend_on_the_order_of_addition(values: list[float]) -> None:
     bits = np.array(values, np.float32).view(np.uint32)
     assert mean_bits(bits) == mean_bits(np.sort(bits))
+
+
+def test_every_level_has_its_own_mean() -> None:
+    bits = np.array([1.0, 8.0, 3.0, 1e-3], np.float32).view(np.uint32)
+    means = np.array(level_means(bits, np.array([1, 2, 1, 0]), 3), np.uint32).view(np.float32)
+    np.testing.assert_array_equal(means, np.array([1e-3, 2.0, 8.0], np.float32))
 
 
 def test_signs_are_put_in_front_of_magnitudes() -> None:

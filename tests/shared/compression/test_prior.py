@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 
 from shared.compression.bits import BitReader, BitWriter
 from shared.compression.plan import Plan
-from shared.compression.prior import Prior, PriorKind
+from shared.compression.prior import Prior, PriorKind, expected_lengths
 from shared.errors import DecodeError
 from shared.layout import I64, Layout
 
@@ -52,3 +52,9 @@ def test_the_plan_is_known_by_its_digest() -> None:
     assert writer.length == 18
     with pytest.raises(DecodeError, match="use that round's plan"):
         Prior.read(BitReader(writer.to_bytes()), LAYOUT, Plan(301, PLAN.density_classes))
+
+
+def test_the_prior_that_knows_where_values_are_is_expected_to_be_shorter() -> None:
+    sent = np.where(np.arange(BLOCKS) % 5 == 0, 20, 1)
+    whole, blocks = expected_lengths([Prior.whole(LAYOUT), Prior.blocks(sent, LAYOUT)], sent, LAYOUT).tolist()
+    assert blocks < 0.8 * whole

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.compression import rice
 from shared.compression.bits import BitReader, BitWriter
 from shared.compression.rice import (
     Gaps,
@@ -11,6 +12,7 @@ from shared.compression.rice import (
     decode_values,
     encode_values,
     expected_length,
+    orbit,
     value_parameter,
 )
 from shared.errors import DecodeError
@@ -101,3 +103,64 @@ def test_values_come_back(numbers: list[int]) -> None:
     writer = BitWriter()
     writer.put_bits(encode_values(values, parameter))
     np.testing.assert_array_equal(decode_values(BitReader(writer.to_bytes()), len(values), parameter), values)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 99), st.integers(0, 10), st.sampled_from([0.02, 0.1, 0.5, 0.99]))
+def test_many_positions_come_back_under_any_parameter(seed: int, parameter: int, share: float) -> None:
+    bounds, parameters = np.array([0, 9_000, 9_001, 20_000]), np.array([parameter, 3, max(parameter - 1, 0)])
+    positions = np.flatnonzero(np.random.default_rng(seed).random(20_000) < share)
+    reader = BitReader(coded(positions, bounds, parameters))
+    np.testing.assert_array_equal(decode_gaps(reader, bounds, parameters), positions)
+    reader.finish()
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("ones", [0.02, 0.3, 0.9])
+def test_decoding_many_at_once_is_decoding_one_by_one(seed: int, ones: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(seed)
+    data = np.packbits(random.random(60_000) < ones).tobytes()
+    bounds, parameters = np.array([0, 40_000, 41_000, 1 << 40]), random.integers(0, 32, 3)
+
+    def outcome(few: int, window: int) -> tuple[list[int], int] | None:
+        monkeypatch.setattr(rice, "FEW", few)
+        monkeypatch.setattr(rice, "WINDOW", window)
+        reader = BitReader(data)
+        try:
+            return decode_gaps(reader, bounds, parameters).tolist(), reader.at
+        except DecodeError:
+            return None
+
+    one_by_one = outcome(1 << 20, 1)
+    assert outcome(3, 700) == outcome(5, 1 << 15) == one_by_one
+
+
+def test_an_orbit_ends_before_the_place_that_follows_itself() -> None:
+    assert orbit(np.array([2, 5, 3, 5, 4, 5])).tolist() == [0, 2, 3]
+    assert orbit(np.array([0])).tolist() == []
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sets(st.integers(0, 3_000), min_size=1), st.integers(0, 500), st.integers(0, 14))
+def test_the_shortest_parameter_is_the_best_of_all(places: set[int], behind: int, most: int) -> None:
+    positions = np.array(sorted(places))
+    gaps = Gaps.within(positions, int(positions[-1]) + 1 + behind)
+    lengths = gaps.lengths(most)[:, 0]
+    parameter, length = gaps.shortest_parameter(most)
+    assert length == lengths.min() == lengths[parameter]
+
+
+@settings(deadline=None, max_examples=40)
+@given(grouped_positions(), grouped_positions())
+def test_joined_gaps_are_coded_one_after_another(one: tuple[I64, I64, I64], other: tuple[I64, I64, I64]) -> None:
+    parts = [Gaps.of(positions, bounds) for positions, bounds, _ in (one, other)]
+    bits = Gaps.joined(parts).encode(np.concatenate([one[2], other[2]]))
+    apart = [part.encode(case[2]) for part, case in zip(parts, (one, other), strict=True)]
+    np.testing.assert_array_equal(bits, np.concatenate(apart))
+
+
+@pytest.mark.parametrize("zeros", [0, 4, 20_000])
+def test_a_position_that_the_end_cuts_off_is_refused(zeros: int) -> None:
+    data = np.packbits([0] * zeros + [0, 0, 0, 1, 1, 1, 1, 1]).tobytes()
+    with pytest.raises(DecodeError, match="truncated"):
+        decode_gaps(BitReader(data), np.array([0, 1 << 20]), np.array([5]))

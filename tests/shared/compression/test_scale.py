@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,3 +54,12 @@ def test_one_group_that_is_denser_than_predicted_is_corrected() -> None:
     corrections = Scale.shortest(gaps, GROUPING).corrections
     assert corrections is not None
     assert corrections[3] == -1
+
+
+@pytest.mark.parametrize("counts", [[300, 150, 75, 37, 18, 9, 4, 2, 0], [5, 40, 300, 20, 0, 1, 100, 30, 9]])
+def test_the_expected_length_is_about_that_of_the_shortest_scale(counts: list[int]) -> None:
+    lengths = []
+    for seed in range(10):
+        gaps = Gaps.of(scattered(counts, seed), GROUPING.bounds)
+        lengths.append(total(Scale.shortest(gaps, GROUPING), gaps))
+    assert Scale.expected_length(np.array(counts), GROUPING) == pytest.approx(np.mean(lengths), rel=0.03)

@@ -1,0 +1,22 @@
+import pytest
+
+from coordinator.bench.codec import Case, budget_for, claims_of, measure
+from shared.compression.sieve import likely_count
+
+
+@pytest.mark.parametrize(("size", "density"), [(24_000, 0.01), (1_000_000, 0.001)])
+def test_the_budget_is_the_smallest_for_its_density(size: int, density: float) -> None:
+    budget_bytes = budget_for(size, density)
+    assert likely_count(size, budget_bytes) >= size * density > likely_count(size, budget_bytes - 1)
+
+
+@pytest.mark.parametrize("prior", ["none", "public"])
+def test_a_case_sends_about_its_density_and_is_timed(prior: str) -> None:
+    row = measure(Case(24_000, 0.01, layered=True, prior=prior, seed=0), repeats=1)
+    assert 150 < float(str(row["sent"])) < 400
+    assert float(str(row["ratio"])) > 0
+
+
+def test_claims_are_means_over_the_rows_of_a_million_values() -> None:
+    rows = [{"size": size, "density": 0.01, "ratio": ratio} for size, ratio in [(10**6, 1.0), (10**6, 2.0), (24, 9.0)]]
+    assert [claim.value for claim in claims_of(rows)] == [1.5]
