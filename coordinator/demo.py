@@ -76,7 +76,7 @@ class Demo:
             with clients:
                 baselines = self._baselines(len(clients.names))
                 fleet = self._federate(settings)
-                probe = self._probe(settings, fleet.traffic)
+                probe = self._probe(settings, fleet.devices)
         figures = _summary(fleet, baselines, probe) | {"wall_seconds": round(time.monotonic() - began, 1)}
         write_json(self.folder.summary, figures)
         return figures
@@ -117,18 +117,22 @@ class Demo:
             run.finish()
             return fleet
 
-    def _probe(self, settings: CoordinatorSettings, before: FleetTraffic) -> DenseProbe:
-        """One more round, dense: the comparison is measured on the same broker, not computed."""
+    def _probe(self, settings: CoordinatorSettings, before: list[Device]) -> DenseProbe:
+        """One more round, dense, with the devices that are left: the comparison is measured, not computed."""
         self._say("one round with the dense codec, to count what it would have cost")
-        dense = self._job.model_copy(update={"name": "dense-probe", "rounds": 1, "sieve": Sieve(codec="dense")})
+        left = sum(device.online for device in before)
+        changes = {"name": "dense-probe", "rounds": 1, "sieve": Sieve(codec="dense")}
+        fleet = self._job.fleet.model_copy(update={"minimum_devices": left, "minimum_updates": 1})
+        dense = self._job.model_copy(update=changes | {"fleet": fleet})
         folder = RunFolder(self.folder.path / "dense-probe")
         folder.begin(resume=False)
         with assembled_run(dense, folder, settings) as run:
-            fleet = _fleet(run, run.execute())
+            run.execute()
             run.finish()
-            round_figures = run.journal.rounds(run.id)[0].figures
-        down = fleet.traffic.downlink_bytes - before.downlink_bytes
-        return DenseProbe(round_figures["uplink_bytes"] / round_figures["updates"], down / len(fleet.devices))
+            after, figures = run.devices(), run.journal.rounds(run.id)[0].figures
+        earlier = {device.name: device.heartbeat.received_bytes for device in before if device.heartbeat}
+        down = [d.heartbeat.received_bytes - earlier[d.name] for d in after if d.heartbeat and d.name in earlier]
+        return DenseProbe(figures["uplink_bytes"] / figures["updates"], sum(down) / len(down))
 
 
 def measure_baselines(task: Task, seed: int, on_model: Callable[[int], None]) -> Baselines:
@@ -155,12 +159,9 @@ def _fleet(run: Run, final: dict[str, float]) -> Fleet:
 
 
 def _summary(fleet: Fleet, baselines: Baselines, probe: DenseProbe) -> dict[str, object]:
-    updates, rounds = fleet.figures["updates"], fleet.figures["rounds"]
-    if not isinstance(updates, int) or not isinstance(rounds, int):
-        raise TypeError("counts of updates and rounds are integers")
-    traffic = fleet.traffic
+    updates, traffic = int(str(fleet.figures["updates"])), fleet.traffic
     dense_up = round(probe.uplink_bytes_an_update * updates)
-    dense_down = round(probe.downlink_bytes_a_device * rounds * len(fleet.devices))
+    dense_down = round(probe.downlink_bytes_a_device * updates)  # every update began with a download
     return {
         "clients": len(fleet.devices),
         **fleet.figures,

@@ -31,15 +31,6 @@ class FleetTraffic:
             tcp_downlink_bytes=sum(beat.tcp_received_bytes or 0 for beat in beats),
         )
 
-    def since(self, earlier: "FleetTraffic") -> "FleetTraffic":
-        """What came after an earlier reading."""
-        return FleetTraffic(
-            self.uplink_bytes - earlier.uplink_bytes,
-            self.downlink_bytes - earlier.downlink_bytes,
-            self.tcp_uplink_bytes - earlier.tcp_uplink_bytes,
-            self.tcp_downlink_bytes - earlier.tcp_downlink_bytes,
-        )
-
 
 def peak_rss_mb(devices: list[Device]) -> float:
     """The largest device's peak resident memory in MB (10⁶ bytes): agent and trainer process added."""
