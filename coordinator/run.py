@@ -16,7 +16,7 @@ from coordinator.journal import Journal
 from coordinator.link import Link
 from coordinator.mqtt_grid import MqttGrid
 from coordinator.records import RoundRecord, RoundState
-from coordinator.strategy import SieveStrategy
+from coordinator.strategy import SieveStrategy, plain_figures
 from shared.errors import DeadlineExceeded, GradsieveError, RunError
 from shared.messages import CancelCommand
 
@@ -127,7 +127,7 @@ class Run:
         self._report(server_round, "aggregating")
         _, metrics = self.strategy.aggregate_train(server_round, replies)
         self._grid.restrict(None)
-        self._close(server_round, {k: float(v) for k, v in (metrics or {}).items()})  # type: ignore[arg-type]
+        self._close(server_round, plain_figures(metrics))
 
     def _collect(self, server_round: int) -> Iterable[Message]:
         """The replies of a round that has enough updates; devices told that theirs counts must not be let down.
@@ -215,7 +215,7 @@ class Run:
         if metrics is None:
             self.journal.note(self.id, "warning", "no device has test data: the final model's accuracy is not known")
             return {}
-        figures = {k: float(v) for k, v in metrics.items()}  # type: ignore[arg-type]
+        figures = plain_figures(metrics)
         self.journal.note(self.id, "final", " ".join(f"{k}={v!r}" for k, v in figures.items()))
         return figures
 

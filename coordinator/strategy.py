@@ -137,7 +137,7 @@ class SieveStrategy(Strategy):
                 self.tally.failures.append(reply.error.reason or "")
                 continue
             content = reply.content.config_records["update"]["content"]
-            facts.append(self._add(UpdateObject.unpack(bytes(content)), plan, mean))  # type: ignore[arg-type]
+            facts.append(self._add(UpdateObject.unpack(bytes(content)), plan, mean))  # type: ignore[arg-type]  # always bytes: the grid's
         if self.tally.updates < self.job.fleet.minimum_updates:
             log.warning("round %d is void: %d updates, at least %d are wanted; the model stays",
                         server_round, self.tally.updates, self.job.fleet.minimum_updates)  # fmt: skip
@@ -156,12 +156,12 @@ class SieveStrategy(Strategy):
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """The mean over devices of the accuracy on their own test windows."""
-        scores = [next(iter(r.content.metric_records.values())) for r in replies if not r.has_error()]
+        scores = [plain_figures(next(iter(r.content.metric_records.values()))) for r in replies if not r.has_error()]
         scores = [score for score in scores if score["num-examples"]]
         if not scores:
             return None
-        accuracy = [float(s["correct"]) / float(s["num-examples"]) for s in scores]  # type: ignore[arg-type]
-        losses = [float(s["loss"]) for s in scores]  # type: ignore[arg-type]
+        accuracy = [score["correct"] / score["num-examples"] for score in scores]
+        losses = [score["loss"] for score in scores]
         return MetricRecord(
             {"accuracy": float(np.mean(accuracy)), "loss": float(np.mean(losses)), "devices": len(scores)}
         )
@@ -220,3 +220,8 @@ class SieveStrategy(Strategy):
 
 def _ref(content: bytes, offset: int | None = None) -> BlobRef:
     return BlobRef(digest=hashlib.sha256(content).hexdigest(), size=len(content), offset=offset)
+
+
+def plain_figures(metrics: MetricRecord | None) -> dict[str, float]:
+    """The single numbers of a record; Flower's type allows lists beside them, which no figure of ours is."""
+    return {key: float(value) for key, value in (metrics or {}).items() if isinstance(value, int | float)}

@@ -160,7 +160,7 @@ def test_frame_kinds_are_those_of_the_code() -> None:
 def test_status_byte_by_byte_is_the_golden_one() -> None:
     golden = json.loads((GOLDEN / "frames.json").read_text())["status_done"]
     block = section(document("protocol.md"), "Binary frames").partition(f"{golden}\n\n")[2].partition("```")[0]
-    listed = "".join(re.match(r"(?:[0-9a-f]{2} )*[0-9a-f]{2}", line)[0] for line in block.splitlines())  # type: ignore[index]
+    listed = "".join(re.match(r"(?:[0-9a-f]{2} )*[0-9a-f]{2}", line)[0] for line in block.splitlines())  # type: ignore[index]  # every line matches
     assert listed.replace(" ", "") == golden
 
 
@@ -189,7 +189,7 @@ def test_frame_by_hand_is_what_the_codec_makes() -> None:
     frame = PartitionCodec().encode(update, layout, Plan(16)).frame
     assert frame[0] == PARTITION_WIRE_ID
     block = document("compression.md").partition(f"```\n{frame.hex()}\n\n")[2].partition("```")[0]
-    listed = "".join(re.match(r"[01 ]+", line)[0] for line in block.splitlines()).replace(" ", "")  # type: ignore[index]
+    listed = "".join(re.match(r"[01 ]+", line)[0] for line in block.splitlines()).replace(" ", "")  # type: ignore[index]  # every line matches
     assert listed == "".join(f"{byte:08b}" for byte in frame)
 
 

@@ -128,7 +128,7 @@ def test_killed_coordinator_resumes_to_the_same_model_bit_for_bit(tmp_path: Path
     assert figures["refused_updates"] == 0
 
 
-def test_killed_client_and_restarted_one_leave_the_round_to_the_others(tmp_path: Path) -> None:
+def test_killed_client_leaves_the_round_to_the_others(tmp_path: Path) -> None:
     with bench(tmp_path) as made:
         coordinator = made.coordinator()
         made.wait_accepted(2, 1, coordinator)
