@@ -66,7 +66,7 @@ class PartitionCodec:
 def _fill(layout: Layout, plan: Plan, candidates: Candidates) -> Draft | None:
     """The draft that fills the budget under whichever prior is expected to serve best."""
     blocks = np.repeat(np.arange(layout.num_blocks), np.diff(np.searchsorted(candidates.indices, layout.block_starts)))
-    likely = candidates.rank < likely_count(layout.size, plan.budget_bytes)
+    likely = candidates.first(min(likely_count(layout.size, plan.budget_bytes), len(candidates.indices)))
     prior = _shortest_prior(np.bincount(blocks[likely], minlength=layout.num_blocks), layout, plan)
     draft = _Fitting.of(candidates, blocks, prior, layout, plan).fill(plan)
     if draft is None and prior.kind is not PriorKind.WHOLE:
