@@ -30,14 +30,13 @@ class Grouping:
     def of(cls, block_classes: Classes, layout: Layout) -> Self:
         """Gather the blocks of `layout` by their class, uint8 `[blocks]`; equal classes keep the layout's order."""
         order = np.argsort(DENSEST_CLASS - block_classes, kind="stable")
-        sizes = np.diff(layout.block_starts)[order]
-        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
-        offsets = layout.block_starts[order] - starts[:-1]
-        ordered = block_classes[order].astype(np.int64)
-        cuts = np.flatnonzero(np.diff(ordered)) + 1
+        starts = np.zeros(len(order) + 1, np.int64)
+        np.cumsum(layout.block_sizes[order], out=starts[1:])
+        ordered = block_classes[order]
+        cuts = (ordered[1:] != ordered[:-1]).nonzero()[0] + 1
         bounds = np.concatenate([starts[:1], starts[cuts], starts[-1:]])
-        classes = ordered[np.concatenate([np.zeros(1, np.int64), cuts])]
-        return cls(bounds, classes, order, starts, offsets)
+        classes = ordered[np.concatenate([np.zeros(1, np.int64), cuts])].astype(np.int64)
+        return cls(bounds, classes, order, starts, layout.block_starts[order] - starts[:-1])
 
     @cached_property
     def covering(self) -> I64:

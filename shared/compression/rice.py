@@ -18,6 +18,8 @@ F64 = npt.NDArray[np.float64]
 
 LN_2 = 0.6931471805599453
 
+NEAR = np.array([[-1], [0], [1]])
+
 FEW = 128
 """Positions of a group that are decoded one by one; behind them it pays to decode many at once."""
 
@@ -77,11 +79,13 @@ class Gaps:
 
     def lengths_near(self, parameters: I64) -> I64:
         """Bits of every group under one less than its parameter ≥ 0, this, and one more: int64 `[3, groups]`."""
-        bounds, rows = self.first.tolist(), []
-        for start, end, tail, middle in zip(bounds, bounds[1:], self.tail.tolist(), parameters.tolist(), strict=False):
-            gap, count = self.gap[start:end], end - start
-            rows.append([_length(gap, count, tail, max(near, 0)) for near in (middle - 1, middle, middle + 1)])
-        return np.array(rows).T
+        near = np.maximum(parameters + NEAR, 0)
+        lengths = self.count * (near + 1) - (-self.tail >> near)
+        used = self.count.nonzero()[0]
+        if len(used):
+            each = near if len(parameters) == 1 else np.repeat(near, self.count, axis=1)
+            lengths[:, used] += np.add.reduceat(self.gap >> each, self.first[used], axis=1)
+        return lengths
 
     def shortest_parameter(self, most_parameter: int) -> tuple[int, int]:
         """The parameter up to `most_parameter` under which a single group takes the fewest bits, and these bits."""
@@ -254,9 +258,8 @@ def expected_length(extent: F64, count: F64) -> F64:
     keeps this to operations that every CPU rounds alike.
     """
     extent, used = np.maximum(extent, 1.0), np.maximum(count, 1.0)
-    _, exponent = np.frexp(LN_2 * extent / used)
-    parameter = np.maximum(exponent - 1, 0)
-    run = np.ldexp(1.0, parameter)
-    skips, curve = extent / run, used * used * run / (12.0 * extent)
-    shorter = np.minimum(skips + curve, skips / 2.0 + used + 2.0 * curve)
+    parameter = np.maximum(np.frexp(LN_2 * extent / used)[1] - 1, 0)
+    skips = np.ldexp(extent, -parameter)
+    curve = used * used / (12.0 * skips)
+    shorter = np.minimum(skips + curve, skips * 0.5 + used + (curve + curve))
     return np.where(count > 0, np.minimum(used * (parameter + 0.5) + 1.0 + shorter, extent), 1.0)
