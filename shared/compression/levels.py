@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from shared.compression.bits import BitReader, BitWriter
+from shared.compression.bits import U8, BitReader, BitWriter
 from shared.compression.histogram import U32
 from shared.compression.magnitudes import (
     LEVEL_HEAD_BITS,
@@ -84,7 +84,7 @@ class LevelMap:
         used, marks, parameters, total = [], [], [], 0
         members = bits
         for begin in begins:
-            reaching = np.flatnonzero(members >= np.uint32(begin))
+            reaching = (members >= np.uint32(begin)).nonzero()[0]
             if 0 < len(reaching) < len(members):
                 gaps = Gaps.within(reaching, len(members))
                 parameter, length = gaps.shortest_parameter((1 << MARK_PARAMETER_BITS) - 1)
@@ -96,9 +96,9 @@ class LevelMap:
         return cls(bits, tuple(used), tuple(marks), tuple(parameters), total)
 
     @cached_property
-    def level(self) -> I64:
-        """The level number of each value: int64 `[k]`."""
-        level = np.zeros(len(self.bits), np.int64)
+    def level(self) -> U8:
+        """The level number of each value: uint8 `[k]`."""
+        level = np.zeros(len(self.bits), np.uint8)
         for begin in self.begins:
             level += self.bits >= np.uint32(begin)
         return level

@@ -16,7 +16,6 @@ from shared.compression.dense import DENSE_WIRE_ID, DenseCodec, dense_bytes
 from shared.compression.fitting import Fitting
 from shared.compression.frame import PARTITION_WIRE_ID, Content, Draft, read_content
 from shared.compression.grouping import Grouping
-from shared.compression.histogram import signs
 from shared.compression.plan import DENSEST_CLASS, Plan
 from shared.compression.prior import Prior, PriorKind, expected_lengths
 from shared.compression.scale import SCALE_LENGTH, Scale
@@ -44,7 +43,7 @@ class PartitionCodec:
         if filled is None:
             return Encoded(EMPTY_FRAME, SparseUpdate.nothing(layout.size))
         draft, candidates = filled.draft, filled.candidates
-        frame, values = draft.write(signs(update, candidates.indices[draft.members]), layout, plan)
+        frame, values = draft.write(candidates.negative(draft.members), layout, plan)
         delivered = _delivered(draft.members, values, candidates, layout)
         return Encoded(frame, delivered, draft.threshold)
 
@@ -75,7 +74,7 @@ class _Filled:
 def _fill(layout: Layout, plan: Plan, candidates: Candidates) -> _Filled | None:
     """The draft that fills the budget under whichever prior is expected to serve best."""
     runs = np.searchsorted(candidates.indices, layout.block_starts)
-    likely = candidates.first(min(likely_count(layout.size, plan.budget_bytes), len(candidates.indices)))
+    likely = candidates.about_first(likely_count(layout.size, plan.budget_bytes))
     before = np.concatenate([np.zeros(1, np.int64), np.cumsum(likely)])[runs]
     prior = _shortest_prior(before[1:] - before[:-1], layout, plan)
     draft = Fitting.of(candidates, runs, prior, layout, plan).fill(plan)

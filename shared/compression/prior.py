@@ -145,7 +145,7 @@ def expected_lengths(priors: list[Prior], sent: I64, layout: Layout) -> F64:
 def split_lengths(extent: F64, count: F64) -> F64:
     """Expected bits of two regions cut after each of the groups, whose sizes and counts add up to these: `[groups]`."""
     extents, counts = np.stack([extent, extent[-1] - extent]), np.stack([count, count[-1] - count])
-    lengths: F64 = expected_length(extents, counts).sum(axis=0)
+    lengths: F64 = np.add.reduce(expected_length(extents, counts))
     return lengths
 
 

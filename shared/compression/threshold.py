@@ -1,7 +1,6 @@
 """The threshold by rate and distortion: which magnitudes to send, in how many levels, for a budget of bits."""
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -12,8 +11,8 @@ from shared.compression.prior import split_lengths
 from shared.compression.rice import F64, expected_length
 from shared.layout import I64
 
-FINE_BINS = 16
-COARSE_BINS = 32
+FINE_BINS = 12
+COARSE_BINS = 24
 """Edges that are looked at: the lowest, among which the threshold is likely to be, and some of those above them."""
 
 HALF_BIN = np.uint32(1 << BIN_SHIFT - 1)
@@ -41,9 +40,7 @@ class Binned:
         cell, groups = (bits >> BIN_SHIFT).astype(np.int64), len(first) - 1
         lowest = int(cell.min())
         bins = int(cell.max()) - lowest + 1
-        cell -= lowest
-        for group, (start, end) in enumerate(pairwise(first.tolist())):
-            cell[start:end] += group * bins
+        cell -= lowest if groups == 1 else np.repeat(lowest - bins * np.arange(groups), first[1:] - first[:-1])
         counts = np.bincount(cell, minlength=groups * bins).reshape(groups, bins)
         used = np.add.reduce(counts).nonzero()[0]
         middles = ((used + lowest << BIN_SHIFT) + HALF_BIN).astype(np.uint32)
