@@ -11,6 +11,7 @@ from shared.compression.magnitudes import (
     LEVEL_HEAD_BITS,
     MARK_PARAMETER_BITS,
     STEP_BITS,
+    amplified,
     level_means,
     read_base,
     read_step,
@@ -33,9 +34,14 @@ class Levels:
     parameters: tuple[int, ...]
 
     @classmethod
-    def write(cls, writer: BitWriter, wanted: "LevelMap", origin: int | None) -> "Levels":
-        """Write what `wanted` needs; returns it with the magnitudes as their reader will see them."""
-        means = wanted.means()
+    def write(cls, writer: BitWriter, wanted: "LevelMap", origin: int | None, gain_eighths: int) -> "Levels":
+        """Write what `wanted` needs; returns it with the magnitudes as their reader will see them.
+
+        Each is `gain_eighths` eighths of its level's mean. More than the mean delivers in advance what a value that
+        keeps its direction will leave undelivered by the next time: the residual is exact, and so takes it back where
+        it was too much.
+        """
+        means = amplified(wanted.means(), gain_eighths)
         writer.put(len(means) - 1, COUNT_BITS)
         patterns = [_write_first(writer, means[0], origin)]
         for mean, parameter in zip(means[1:], wanted.parameters, strict=True):

@@ -22,6 +22,7 @@ STEP_BITS = 8
 MARK_PARAMETER_BITS = 3
 LEVEL_HEAD_BITS = STEP_BITS + MARK_PARAMETER_BITS
 LARGEST_BASE = (INFINITY_BITS >> BASE_SHIFT) - 1
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,13 @@ def level_means(bits: U32, level: U8 | I64, levels: int) -> list[int]:
     means = [total / steps / count for total, count in zip(sums, counts, strict=True)]
     patterns: list[int] = np.array(means, np.float32).view(np.uint32).tolist()
     return patterns
+
+
+def amplified(patterns: list[int], eighths: int) -> list[int]:
+    """The bit patterns of so many eighths of magnitudes, none beyond the largest finite one."""
+    floats = np.array(patterns, np.uint32).view(np.float32).astype(np.float64) * (eighths / 8)
+    finite: list[int] = np.minimum(floats, LARGEST_FLOAT).astype(np.float32).view(np.uint32).tolist()
+    return finite
 
 
 def write_base(writer: BitWriter, pattern: int) -> int:

@@ -15,8 +15,7 @@ from shared.compression.codec import Encoded, SparseUpdate
 from shared.compression.dense import DENSE_WIRE_ID, DenseCodec, dense_bytes
 from shared.compression.fitting import Fitting
 from shared.compression.frame import PARTITION_WIRE_ID, Content, Draft, read_content
-from shared.compression.grouping import Grouping
-from shared.compression.plan import DENSEST_CLASS, Plan
+from shared.compression.plan import NUM_CLASSES, Plan
 from shared.compression.prior import Prior, PriorKind, expected_lengths
 from shared.compression.scale import SCALE_LENGTH, Scale
 from shared.compression.sieve import Candidates, likely_count, sieve
@@ -24,6 +23,8 @@ from shared.errors import DecodeError
 from shared.layout import F32, I64, Layout
 
 EMPTY_FRAME = bytes([PARTITION_WIRE_ID])
+HISTORY_FAVOUR = 7 / 8
+
 
 class PartitionCodec:
     """Sends the largest values by regions of predicted density; the plan's classes are the prior, if it has any."""
@@ -54,7 +55,7 @@ class PartitionCodec:
         content = read_frame(frame, layout, plan)
         if content is None:
             return SparseUpdate.nothing(layout.size)
-        indices = content.regions.grouping.scatter(content.positions)
+        indices = content.regions.axis.scatter(content.positions)
         order = np.argsort(indices, kind="stable")
         return SparseUpdate(layout.size, indices[order], content.values[order])
 
@@ -76,24 +77,32 @@ def _fill(layout: Layout, plan: Plan, candidates: Candidates) -> _Filled | None:
     runs = np.searchsorted(candidates.indices, layout.block_starts)
     likely = candidates.about_first(likely_count(layout.size, plan.budget_bytes))
     before = np.concatenate([np.zeros(1, np.int64), np.cumsum(likely)])[runs]
-    prior = _shortest_prior(before[1:] - before[:-1], layout, plan)
+    prior = _shortest_prior(before[1:] - before[:-1], candidates.indices[likely], layout, plan)
     draft = Fitting.of(candidates, runs, prior, layout, plan).fill(plan)
     if draft is None and prior.kind is not PriorKind.WHOLE:
         draft = Fitting.of(candidates, runs, Prior.whole(layout), layout, plan).fill(plan)
     return None if draft is None else _Filled(draft, candidates)
 
 
-def _shortest_prior(sent: I64, layout: Layout, plan: Plan) -> Prior:
-    """The prior under which so many values of each block, int64 `[blocks]`, are expected to take the fewest bits."""
+def _shortest_prior(sent: I64, indices: I64, layout: Layout, plan: Plan) -> Prior:
+    """The prior under which values at `indices` int64 `[k]`, `sent` int64 `[blocks]` by block, take the fewest bits.
+
+    A client's history is given up only where it misleads, since it begins anew when it is not used.
+    """
     priors = [Prior.whole(layout), Prior.tensors(sent, layout), Prior.blocks(sent, layout)]
     expected = expected_lengths(priors, sent, layout).tolist()
     lengths = [SCALE_LENGTH + prior.length(layout, plan) + bits for prior, bits in zip(priors, expected, strict=True)]
-    if plan.density_classes is not None:
-        public = Prior.public(plan, layout)
-        grouping = Grouping.of(public.classes, layout)
-        counts = np.bincount(public.classes, sent, DENSEST_CLASS + 1).astype(np.int64)[grouping.classes]
-        priors.append(public)
-        lengths.append(Scale.expected_length(counts, grouping) + public.length(layout, plan))
+    shared = Prior.shared(plan, layout)
+    if shared is not None:
+        axis = shared.axis(layout)
+        of_class = (
+            np.bincount(shared.classes[indices], minlength=NUM_CLASSES)
+            if shared.by_value
+            else np.bincount(shared.classes, sent, NUM_CLASSES).astype(np.int64)
+        )
+        length = Scale.expected_length(of_class[axis.classes], axis) + shared.length(layout, plan)
+        priors.append(shared)
+        lengths.append(length * HISTORY_FAVOUR if shared.kind is PriorKind.CLIENT else length)
     return priors[int(np.argmin(lengths))]
 
 

@@ -1,18 +1,25 @@
-"""Where a frame's partition of blocks into density classes comes from: the plan, or bytes of the frame itself."""
+"""Where a frame's partition into density classes comes from: plan and history, or bytes of the frame itself."""
 
+import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 
 from shared.compression.bits import BitReader, BitWriter
+from shared.compression.density import value_classes
+from shared.compression.grouping import Grouping
 from shared.compression.histogram import BIN_SHIFT
 from shared.compression.plan import DENSEST_CLASS, Classes, Plan, plan_from_densities
 from shared.compression.rice import F64, Gaps, covering_parameter, decode_gaps, expected_length
+from shared.compression.value_grouping import Axis, ValueGrouping
 from shared.errors import DecodeError
 from shared.layout import I64, Layout
 
-DIGEST_BYTES = 2
+PLAN_CHECK_BYTES = 1
+"""The round in the update's header tells the plan already; this byte only catches a mix-up of plans."""
+
+HISTORY_CHECK_BYTES = 2
 CLASS_BITS = 3
 """A class in a frame: 0 for dead, 1 to 7 for the densities of classes 2 to 8."""
 
@@ -26,23 +33,36 @@ MOST_SPLITS = 64
 
 
 class PriorKind(IntEnum):
-    """Two bits: one class for all, a class for each tensor, key blocks marked one by one, or the plan's classes."""
+    """One class for all, a class for each tensor, key blocks marked one by one, the plan's classes, or history's too.
+
+    Two bits tell the first four; the last is the fourth with a one bit after it, where the fourth has a zero bit.
+    """
 
     WHOLE = 0
     TENSORS = 1
     BLOCKS = 2
     PUBLIC = 3
+    CLIENT = 4
 
 
 KIND_BITS = 2
+CHECK_BYTES = {PriorKind.PUBLIC: PLAN_CHECK_BYTES, PriorKind.CLIENT: HISTORY_CHECK_BYTES}
 
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """The density class of every block, uint8 `[blocks]`, and how the receiver comes to know it."""
+    """The density class of every block, uint8 `[blocks]`, and how the receiver comes to know it.
+
+    Where columns tell values apart, `by_value`, it is the class of every value: uint8 `[size]`.
+    """
 
     kind: PriorKind
     classes: Classes
+    by_value: bool = False
+
+    def axis(self, layout: Layout) -> Axis:
+        """The values of `layout`, gathered by these classes."""
+        return ValueGrouping.of(self.classes) if self.by_value else Grouping.of(self.classes, layout)
 
     @classmethod
     def whole(cls, layout: Layout) -> "Prior":
@@ -50,11 +70,21 @@ class Prior:
         return cls(PriorKind.WHOLE, np.full(layout.num_blocks, DENSEST_CLASS, np.uint8))
 
     @classmethod
-    def public(cls, plan: Plan, layout: Layout) -> "Prior":
-        """The plan's classes: two bits and two bytes of the plan's digest; raises `DecodeError` if they do not fit."""
-        if plan.density_classes is None or len(plan.density_classes) != layout.num_blocks:
+    def shared(cls, plan: Plan, layout: Layout) -> "Prior | None":
+        """What both ends know from `plan` and the history in it, None where that is nothing.
+
+        Raises `DecodeError` where the plan is one for another layout.
+        """
+        history, classes, steps = plan.history, plan.density_classes, plan.column_steps
+        if classes is not None and len(classes) != layout.num_blocks:
             raise DecodeError(f"the plan does not class the {layout.num_blocks} blocks of this layout: fetch it anew")
-        return cls(PriorKind.PUBLIC, plan.density_classes)
+        if steps is not None and len(steps) != layout.num_columns:
+            raise DecodeError(f"the plan has no {layout.num_columns} columns as this layout has: fetch it anew")
+        if history is not None and not history.is_empty:
+            return cls(PriorKind.CLIENT, value_classes(plan, layout), by_value=True)
+        if steps is not None:
+            return cls(PriorKind.PUBLIC, value_classes(plan, layout), by_value=True)
+        return None if classes is None else cls(PriorKind.PUBLIC, classes)
 
     @classmethod
     def tensors(cls, sent: I64, layout: Layout) -> "Prior":
@@ -83,20 +113,24 @@ class Prior:
         dense = float(key_count[best] / key_extent[best])
         rest = float((count[-1] - key_count[best]) / max(extent[-1] - key_extent[best], 1.0))
         sparse = _unfold(_fold(plan_from_densities(np.array([dense, rest]))))[1]
-        return cls(PriorKind.BLOCKS, np.where(cell >= len(blocks) - 1 - used[best], DENSEST_CLASS, sparse).astype(np.uint8))
+        return cls(
+            PriorKind.BLOCKS, np.where(cell >= len(blocks) - 1 - used[best], DENSEST_CLASS, sparse).astype(np.uint8)
+        )
 
     def length(self, layout: Layout, plan: Plan) -> int:
         """Bits that `write` writes."""
         if self.kind is PriorKind.BLOCKS:
             return KIND_BITS + CLASS_BITS + MARK_PARAMETER_BITS + self._marks(layout)[2]
-        tensors = CLASS_BITS * len(layout.tensors)
-        return KIND_BITS + {PriorKind.PUBLIC: 8 * DIGEST_BYTES, PriorKind.TENSORS: tensors}.get(self.kind, 0)
+        if self.kind is PriorKind.TENSORS:
+            return KIND_BITS + CLASS_BITS * len(layout.tensors)
+        return KIND_BITS + (1 + 8 * CHECK_BYTES[self.kind] if self.kind in CHECK_BYTES else 0)
 
     def write(self, writer: BitWriter, layout: Layout, plan: Plan) -> None:
         """Write the kind and whatever the receiver lacks."""
-        writer.put(self.kind, KIND_BITS)
-        if self.kind is PriorKind.PUBLIC:
-            writer.put(int.from_bytes(plan.digest[:DIGEST_BYTES], "big"), 8 * DIGEST_BYTES)
+        writer.put(min(self.kind, PriorKind.PUBLIC), KIND_BITS)
+        if self.kind in CHECK_BYTES:
+            writer.put(self.kind is PriorKind.CLIENT, 1)
+            writer.put(int.from_bytes(_check(self.kind, plan), "big"), 8 * CHECK_BYTES[self.kind])
         elif self.kind is PriorKind.TENSORS:
             for value in _fold(self.classes[np.searchsorted(layout.block_starts, layout.offsets[:-1])]).tolist():
                 writer.put(value, CLASS_BITS)
@@ -118,10 +152,7 @@ class Prior:
         if kind is PriorKind.WHOLE:
             return cls.whole(layout)
         if kind is PriorKind.PUBLIC:
-            digest = reader.take(8 * DIGEST_BYTES).to_bytes(DIGEST_BYTES, "big")
-            if digest != plan.digest[:DIGEST_BYTES]:
-                raise DecodeError(f"frame of plan {digest.hex()}, this is {plan.digest.hex()}: use that round's plan")
-            return cls.public(plan, layout)
+            return cls._read_shared(PriorKind.CLIENT if reader.take(1) else kind, reader, layout, plan)
         if kind is PriorKind.TENSORS:
             folded = np.array([reader.take(CLASS_BITS) for _ in layout.tensors])
             return cls(kind, _unfold(folded).astype(np.uint8)[layout.block_tensor])
@@ -130,6 +161,25 @@ class Prior:
         classes = np.full(layout.num_blocks, sparse, np.uint8)
         classes[decode_gaps(reader, np.array([0, layout.num_blocks]), parameter)] = DENSEST_CLASS
         return cls(kind, classes)
+
+    @classmethod
+    def _read_shared(cls, kind: PriorKind, reader: BitReader, layout: Layout, plan: Plan) -> "Prior":
+        check = reader.take(8 * CHECK_BYTES[kind]).to_bytes(CHECK_BYTES[kind], "big")
+        if check != _check(kind, plan):
+            what = "plan" if kind is PriorKind.PUBLIC else "plan and history of sends"
+            raise DecodeError(f"frame of another {what} than the receiver's: it must be that round's plan")
+        prior = cls.shared(plan if kind is PriorKind.CLIENT else plan.knowing(None), layout)
+        if prior is None or prior.kind is not kind:
+            raise DecodeError(f"frame with the prior {kind.name.lower()}, of which the receiver knows nothing")
+        return prior
+
+
+def _check(kind: PriorKind, plan: Plan) -> bytes:
+    """What a frame carries so that one made with another plan or history is refused."""
+    if kind is PriorKind.PUBLIC:
+        return plan.digest[:PLAN_CHECK_BYTES]
+    tag = plan.history.tag if plan.history is not None else b""
+    return hashlib.sha256(plan.digest + tag).digest()[:HISTORY_CHECK_BYTES]
 
 
 def expected_lengths(priors: list[Prior], sent: I64, layout: Layout) -> F64:
