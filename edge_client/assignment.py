@@ -7,7 +7,7 @@ from typing import Literal
 
 from edge_client.orders import EvaluateOrder, Order, TrainOrder
 from edge_client.outbox import StatePaths
-from shared.delta_chain import Step, since, unpack_history
+from shared.delta_chain import LARGEST_HISTORY_BYTES, Step, since, unpack_history
 from shared.errors import FrameError
 from shared.messages import BlobRef, EvaluateCommand, RoundManifest, TrainCommand
 
@@ -88,18 +88,22 @@ class Assignment:
 
     def detour(self, held: str | None, manifest: RoundManifest) -> Stage:
         """The trainer, which holds the model `held`, needs more than it was given; returns what to wait for now."""
-        may_lag = self.way is Way.DELTA and held is not None and manifest.history is not None
+        size = manifest.history.size if manifest.history else 0
+        may_lag = self.way is Way.DELTA and held is not None and 0 < size <= LARGEST_HISTORY_BYTES
         self.way, self.held, self.steps = (Way.HISTORY if may_lag else Way.MODEL), held, ()
         return Stage.HISTORY if may_lag else Stage.MODEL
 
-    def choose(self, history: bytes, manifest: RoundManifest) -> None:
-        """The history is here: take the deltas since the held model, or the whole model if that costs less."""
+    def choose(self, history: bytes, manifest: RoundManifest, largest_bytes: int) -> None:
+        """The history is here: take the deltas since the held model, at most `largest_bytes`, or the whole model.
+
+        The whole model is taken where there is no way by deltas, or where it costs less.
+        """
         try:
             self.steps = since(unpack_history(history), self.held) if self.held else ()
         except FrameError:
             self.steps = ()
         size = sum(step.delta.size for step in self.steps) + (manifest.delta.size if manifest.delta else 0)
-        if not self.steps or size >= manifest.model.size:
+        if not self.steps or size >= manifest.model.size or size > largest_bytes:
             self.way, self.steps = Way.MODEL, ()
 
     def parts(self, manifest: RoundManifest) -> list[Part]:

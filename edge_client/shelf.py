@@ -60,7 +60,7 @@ class Shelf:
         if assignment.way is Way.HISTORY and history and not assignment.steps:
             content = self._content(history.digest, opened)
             if content is not None:
-                assignment.choose(content, opened.manifest)
+                assignment.choose(content, opened.manifest, self._largest_object_bytes)
         return [part for part in assignment.parts(opened.manifest) if not self._has(part, opened)]
 
     def refusal(self, missing: list[Part], opened: OpenRound) -> str | None:

@@ -20,6 +20,7 @@ from shared.varint import Reader, write_varint
 MOST_LINKS = 512
 HISTORY_VERSION = 1
 DIGEST_BYTES = 32
+LARGEST_HISTORY_BYTES = 1 + MOST_LINKS * (TAG_BYTES + DIGEST_BYTES + 5)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from edge_client.outbox import Recovered, StatePaths
 from edge_client.pending import PendingUpdate
 from edge_client.presence import Identity
 from edge_client.session import Limits, Session
-from shared.delta_chain import Link, Step, pack_chain, pack_history
+from shared.delta_chain import LARGEST_HISTORY_BYTES, Link, Step, pack_chain, pack_history
 from shared.frame import FrameKind, unpack_frame
 from shared.messages import (
     DEVICE_EVENT,
@@ -632,11 +632,11 @@ def test_deltas_that_do_not_lead_to_the_model_make_room_for_the_whole_one(bench:
     [
         b"\x02" + HISTORY[1:],
         HISTORY[:-1],
+        HISTORY[:1] + HISTORY[1:38] * 513,
         pack_history([Step(base_tag(PAST[0]), BlobRef(digest="a" * 64, size=1 << 31))]),
         pack_history([Step(base_tag(PAST[0]), BlobRef(digest="a" * 64, size=len(MODEL) - len(DELTA)))]),
-        HISTORY[:1] + HISTORY[1:39] * 600,
     ],
-    ids=["unknown version", "cut", "huge delta", "as long as the model", "endless"],
+    ids=["unknown version", "cut", "endless", "huge delta", "as long as the model"],
 )
 def test_history_that_is_of_no_use_makes_room_for_the_whole_model(bench: Bench, history: bytes) -> None:
     bench.session._shelf._largest_object_bytes = 1 << 20
@@ -646,6 +646,23 @@ def test_history_that_is_of_no_use_makes_room_for_the_whole_model(bench: Bench, 
     actions = bench.serve(actions, history, MODEL, *MISSED)
     assert subscriptions(actions) == topics_of(history, MODEL)
     assert train_order(actions).model
+
+
+def test_history_above_its_bound_is_not_fetched(bench: Bench) -> None:
+    bench.open(manifest(history=b"h" * (LARGEST_HISTORY_BYTES + 1)))
+    bench.command(train())
+    assert subscriptions(bench.answer(NeedModel(run="a", server_round=1, held=PAST[0]))) == topics_of(MODEL)
+
+
+def test_deltas_that_are_together_above_the_devices_limit_are_not_fetched(bench: Bench) -> None:
+    bench.session._shelf._largest_object_bytes = len(HISTORY) + 1
+    history = pack_history([Step(base_tag(PAST[0]), BlobRef(digest="a" * 64, size=len(HISTORY)))])
+    bench.open(manifest(history=history).model_copy(update={"model": BlobRef(digest="b" * 64, size=1 << 30)}))
+    bench.command(train())
+    actions = bench.answer(NeedModel(run="a", server_round=1, held=PAST[0]))
+    [trouble] = reports(bench.serve(actions, history))
+    assert isinstance(trouble, Trouble)
+    assert "the model of 1073741824 bytes is above largest_bundle_bytes" in trouble.text
 
 
 def test_device_that_was_not_asked_applies_what_it_heard_without_fetching(bench: Bench) -> None:
