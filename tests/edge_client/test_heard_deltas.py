@@ -55,7 +55,7 @@ def test_row_ends_at_the_first_gap_and_at_the_model_that_was_reached(
         heard.hear(opened(number))
     heard.reached(model(reached))
     left = {number for number in numbers if reached not in numbers or number > reached}
-    row = []
+    row = list[Link]()
     while last in left:
         row.insert(0, link(last))
         last -= 1

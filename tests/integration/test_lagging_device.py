@@ -72,11 +72,12 @@ class Follower:
             model = kept.replace(Path(order.model), order.target)
         elif model is None and order.chain is not None:
             model = kept.advance(Path(order.chain), order.target)
-        names = {"run": order.run, "server_round": order.server_round}
+        run, server_round, target = order.run, order.server_round, order.target
         if model is None:
-            self._answers.append(NeedModel(**names, held=kept.digest()))
+            self._answers.append(NeedModel(run=run, server_round=server_round, held=kept.digest()))
         else:
-            self._answers.append(Scored(**names, loss=0.5, correct=1, examples=2, model=order.target))
+            scored = Scored(run=run, server_round=server_round, loss=0.5, correct=1, examples=2, model=target)
+            self._answers.append(scored)
 
     def poll(self) -> list[Answer]:
         answers, self._answers = self._answers, []
