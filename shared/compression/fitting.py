@@ -45,7 +45,7 @@ class Fitting:
         if len(grouping.classes) > 1:
             order, positions = grouping.gather(candidates.indices, runs)
             bits = bits[order]
-        binned = Binned.of(bits, np.searchsorted(positions, grouping.bounds))
+        binned = Binned.of(bits, positions.searchsorted(grouping.bounds))
         extents = (grouping.bounds[1:] - grouping.bounds[:-1]).astype(np.float64)
         prior_bits = prior.length(layout, plan)
         live_groups = int(np.count_nonzero(grouping.classes))

@@ -62,7 +62,8 @@ def level_curves(counts: F64, sums: F64) -> LevelCurves:
     above = np.zeros((2, regions, bins + 1))
     above[0, :, :bins], above[1, :, :bins] = counts, sums
     inside, held = above[:, :, :bins, np.newaxis] - above[:, :, np.newaxis, :]
-    interval = np.where(inside > 0, held * held / np.maximum(inside, 1.0), -np.inf)
+    interval = held * held / np.maximum(inside, 1.0)
+    np.putmask(interval, inside <= 0, -np.inf)
     energy, bits = np.zeros((MOST_LEVELS, regions, bins + 1)), np.zeros((MOST_LEVELS, regions, bins + 1))
     split = np.full((MOST_LEVELS, regions, bins), bins)
     energy[0, :, :bins] = interval[:, :, bins]

@@ -23,6 +23,7 @@ from shared.compression.sieve import Candidates, likely_count, sieve
 from shared.errors import DecodeError
 from shared.layout import F32, I64, Layout
 
+ZERO = np.zeros(1, np.int64)
 EMPTY_FRAME = bytes([PARTITION_WIRE_ID])
 
 class PartitionCodec:
@@ -73,9 +74,9 @@ class _Filled:
 
 def _fill(layout: Layout, plan: Plan, candidates: Candidates) -> _Filled | None:
     """The draft that fills the budget under whichever prior is expected to serve best."""
-    runs = np.searchsorted(candidates.indices, layout.block_starts)
+    runs = candidates.indices.searchsorted(layout.block_starts)
     likely = candidates.about_first(likely_count(layout.size, plan.budget_bytes))
-    before = np.concatenate([np.zeros(1, np.int64), np.cumsum(likely)])[runs]
+    before = np.concatenate([ZERO, likely.cumsum()])[runs]
     prior = _shortest_prior(before[1:] - before[:-1], layout, plan)
     draft = Fitting.of(candidates, runs, prior, layout, plan).fill(plan)
     if draft is None and prior.kind is not PriorKind.WHOLE:

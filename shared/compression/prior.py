@@ -71,15 +71,14 @@ class Prior:
         Some block must send something.
         """
         cell, sizes, counts, blocks = _density_cells(sent, layout)
-        extent, count, keys = (np.cumsum(of_cell[::-1]) for of_cell in (sizes, counts, blocks))
+        extent, count, keys = (of_cell[::-1].cumsum() for of_cell in (sizes, counts, blocks))
         # Without blocks that send nothing, and with all others as key at the most.
         used = (blocks[:0:-1]).nonzero()[0]
         used = used[:: 1 + len(used) // MOST_SPLITS]
         key_extent, key_count = extent[used], count[used]
-        marked = np.full(len(used), float(len(sent)))
-        extents = np.stack([key_extent, extent[-1] - key_extent, marked])
-        expected = expected_length(extents, np.stack([key_count, count[-1] - key_count, keys[used]]))
-        best = int(np.add.reduce(expected).argmin())
+        marks = expected_length(np.array([float(len(sent))]), keys[used])
+        apart = expected_length(extent[-1] - key_extent, count[-1] - key_count)
+        best = int((expected_length(key_extent, key_count) + apart + marks).argmin())
         dense = float(key_count[best] / key_extent[best])
         rest = float((count[-1] - key_count[best]) / max(extent[-1] - key_extent[best], 1.0))
         sparse = _unfold(_fold(plan_from_densities(np.array([dense, rest]))))[1]
@@ -136,7 +135,7 @@ def expected_lengths(priors: list[Prior], sent: I64, layout: Layout) -> F64:
     """Expected bits of the positions under each prior, `[priors]`, when each block sends int64 `[blocks]` `sent`."""
     weights = layout.block_sizes.astype(np.float64), sent.astype(np.float64)
     sizes, counts = (
-        np.stack([np.bincount(prior.classes, weight, DENSEST_CLASS + 1) for prior in priors]) for weight in weights
+        np.array([np.bincount(prior.classes, weight, DENSEST_CLASS + 1) for prior in priors]) for weight in weights
     )
     total: F64 = np.add.reduce(np.where(sizes > 0, expected_length(sizes, counts), 0.0), axis=1)
     return total
@@ -144,9 +143,7 @@ def expected_lengths(priors: list[Prior], sent: I64, layout: Layout) -> F64:
 
 def split_lengths(extent: F64, count: F64) -> F64:
     """Expected bits of two regions cut after each of the groups, whose sizes and counts add up to these: `[groups]`."""
-    extents, counts = np.stack([extent, extent[-1] - extent]), np.stack([count, count[-1] - count])
-    lengths: F64 = np.add.reduce(expected_length(extents, counts))
-    return lengths
+    return expected_length(extent, count) + expected_length(extent[-1] - extent, count[-1] - count)
 
 
 def _density_cells(sent: I64, layout: Layout) -> tuple[I64, F64, F64, F64]:

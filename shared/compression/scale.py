@@ -109,12 +109,9 @@ def _promising(counts: I64, grouping: Grouping) -> tuple[I64, I64]:
 
 def _moved(levels: I64, grouping: Grouping) -> I64:
     """Parameters int64 `[3, levels, groups]`: without correction, one more, one less."""
-    moved: I64 = np.minimum(np.maximum(_derived(levels, grouping) + CORRECTIONS, 0), grouping.covering)
-    return moved
+    return np.minimum(np.maximum(_derived(levels, grouping) + CORRECTIONS, 0), grouping.covering)
 
 
 def _derived(levels: I64, grouping: Grouping) -> I64:
     """Parameters int64 `[levels, groups]`: one more an octave, the covering one for dead blocks."""
-    covering = grouping.covering
-    steps = levels[:, np.newaxis] + 1 - grouping.classes
-    return np.where(grouping.classes == 0, covering, np.minimum(np.maximum(steps, 0), covering))
+    return np.minimum(np.maximum(levels[:, np.newaxis] + grouping.steps, 0), grouping.covering)
