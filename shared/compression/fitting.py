@@ -38,7 +38,9 @@ class Fitting:
     prior_bits: int
 
     @classmethod
-    def of(cls, candidates: Candidates, runs: I64, prior: Prior, layout: Layout, plan: Plan) -> "Fitting":
+    def of(
+        cls, candidates: Candidates, runs: I64, prior: Prior, prior_bits: int, layout: Layout, plan: Plan
+    ) -> "Fitting":
         """Gather the candidates, of which `runs` int64 `[blocks + 1]` numbers each block's first; choose the cut."""
         grouping = Grouping.of(prior.classes, layout)
         order, positions, bits = None, candidates.indices, candidates.bits
@@ -47,7 +49,6 @@ class Fitting:
             bits = bits[order]
         binned = Binned.of(bits, positions.searchsorted(grouping.bounds))
         extents = (grouping.bounds[1:] - grouping.bounds[:-1]).astype(np.float64)
-        prior_bits = prior.length(layout, plan)
         live_groups = int(np.count_nonzero(grouping.classes))
         cut = choose_cut(binned, extents, live_groups, 8.0 * plan.budget_bytes - prior_bits - FIXED_HEAD_BITS)
         return cls(candidates, prior, grouping, order, positions, bits, cut, prior_bits)

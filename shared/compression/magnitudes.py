@@ -89,8 +89,10 @@ def level_means(bits: U32, level: U8 | I64, levels: int) -> list[int]:
     highest = int(bits.max()) >> EXPONENT_SHIFT
     steps = 2.0 ** (EXPONENT_BIAS + SUM_BITS - len(bits).bit_length() - highest)
     whole = np.floor(magnitudes(bits) * steps)
-    sums, counts = np.bincount(level, whole, levels).tolist(), np.bincount(level).tolist()
-    means = [total / steps / count for total, count in zip(sums, counts, strict=True)]
+    means = []
+    for number in range(levels):
+        among = level == number
+        means.append(float(np.add.reduce(whole * among)) / steps / np.count_nonzero(among))
     patterns: list[int] = np.array(means, np.float32).view(np.uint32).tolist()
     return patterns
 

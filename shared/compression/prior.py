@@ -59,9 +59,8 @@ class Prior:
     @classmethod
     def tensors(cls, sent: I64, layout: Layout) -> "Prior":
         """A class for each tensor, from the number of values that each block sends: int64 `[blocks]`."""
-        tensors = len(layout.tensors)
-        counts = np.bincount(layout.block_tensor, weights=sent, minlength=tensors)
-        classes = plan_from_densities(counts / np.diff(layout.offsets))
+        counts, sizes = (np.add.reduceat(of_block, layout.tensor_blocks) for of_block in (sent, layout.block_sizes))
+        classes = plan_from_densities(counts / sizes)
         return cls(PriorKind.TENSORS, _unfold(_fold(classes)).astype(np.uint8)[layout.block_tensor])
 
     @classmethod
@@ -97,7 +96,7 @@ class Prior:
         if self.kind is PriorKind.PUBLIC:
             writer.put(int.from_bytes(plan.digest[:DIGEST_BYTES], "big"), 8 * DIGEST_BYTES)
         elif self.kind is PriorKind.TENSORS:
-            for value in _fold(self.classes[np.searchsorted(layout.block_starts, layout.offsets[:-1])]).tolist():
+            for value in _fold(self.classes[layout.tensor_blocks]).tolist():
                 writer.put(value, CLASS_BITS)
         elif self.kind is PriorKind.BLOCKS:
             writer.put(int(_fold(self.classes).min()), CLASS_BITS)

@@ -57,6 +57,10 @@ class Scale:
     @classmethod
     def shortest(cls, gaps: Gaps, grouping: Grouping) -> "Scale":
         """The scale under which it and the positions take the fewest bits, or so few that it hardly matters."""
+        if len(grouping.classes) == 1:
+            density = int(grouping.classes[0])
+            most = min(int(grouping.covering[0]), NUM_SCALES - max(density, 1))
+            return cls(max(gaps.shortest_parameter(most)[0] + density - 1, 0), None)
         middle, levels = _promising(gaps.count, grouping)
         moved = _moved(levels, grouping)
         near = np.minimum(np.maximum(moved, middle - 1), middle + 1)

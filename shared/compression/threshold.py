@@ -15,6 +15,9 @@ FINE_BINS = 12
 COARSE_BINS = 24
 """Edges that are looked at: the lowest, among which the threshold is likely to be, and some of those above them."""
 
+SLOPE_BINS = 4
+"""How far on both sides of an edge the bits of a value are averaged; from bin to bin they scatter."""
+
 HALF_BIN = np.uint32(1 << BIN_SHIFT - 1)
 
 SPARSE_HEADER_BITS = 2 + STEP_BITS
@@ -133,8 +136,9 @@ def _count(rates: F64, counts: F64, edge: int, budget_bits: float) -> tuple[int,
         return max(int(count * budget_bits / bits), 1), bits / count
     if edge == 0:
         return int(count), bits / count
-    bits_per_value = (float(rates[edge - 1]) - bits) / (float(counts[edge - 1]) - count)
-    return int(count + (budget_bits - bits) / bits_per_value), bits_per_value
+    inside = (budget_bits - bits) / (float(rates[edge - 1]) - bits) * (float(counts[edge - 1]) - count)
+    below, above = max(edge - SLOPE_BINS, 0), min(edge + SLOPE_BINS, len(counts) - 1)
+    return int(count + inside), float((rates[below] - rates[above]) / (counts[below] - counts[above]))
 
 
 def _boundary(counts: F64, extents: F64, live_groups: int) -> int:
