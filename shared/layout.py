@@ -83,6 +83,11 @@ class Layout:
         """The index of the tensor that each block belongs to: int64 `[blocks]`."""
         return np.searchsorted(np.array(self.offsets), self.block_starts[:-1], side="right").astype(np.int64) - 1
 
+    @cached_property
+    def tensor_blocks(self) -> I64:
+        """The first block of each tensor: int64 `[tensors]`."""
+        return self.block_starts.searchsorted(np.array(self.offsets[:-1]))
+
     @property
     def num_blocks(self) -> int:
         """Number of blocks."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shared.compression.axis import Axis
 from shared.compression.frame import Draft
 from shared.compression.histogram import U32
 from shared.compression.levels import LevelMap
@@ -13,7 +14,6 @@ from shared.compression.rice import Gaps
 from shared.compression.scale import Scale
 from shared.compression.sieve import Candidates, fill_budget
 from shared.compression.threshold import Binned, Cut, choose_cut
-from shared.compression.value_grouping import Axis
 from shared.layout import I64, Layout
 
 FIXED_HEAD_BITS = 50
@@ -38,16 +38,17 @@ class Fitting:
     prior_bits: int
 
     @classmethod
-    def of(cls, candidates: Candidates, runs: I64, prior: Prior, layout: Layout, plan: Plan) -> "Fitting":
+    def of(
+        cls, candidates: Candidates, runs: I64, prior: Prior, prior_bits: int, layout: Layout, plan: Plan
+    ) -> "Fitting":
         """Gather the candidates, of which `runs` int64 `[blocks + 1]` numbers each block's first; choose the cut."""
         axis = prior.axis(layout)
         order, positions, bits = None, candidates.indices, candidates.bits
         if len(axis.classes) > 1:
             order, positions = axis.gather(candidates.indices, runs)
             bits = bits[order]
-        binned = Binned.of(bits, np.searchsorted(positions, axis.bounds))
+        binned = Binned.of(bits, positions.searchsorted(axis.bounds))
         extents = (axis.bounds[1:] - axis.bounds[:-1]).astype(np.float64)
-        prior_bits = prior.length(layout, plan)
         live_groups = int(np.count_nonzero(axis.classes))
         cut = choose_cut(binned, extents, live_groups, 8.0 * plan.budget_bytes - prior_bits - FIXED_HEAD_BITS)
         return cls(candidates, prior, axis, order, positions, bits, cut, prior_bits)

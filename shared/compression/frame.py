@@ -15,6 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
+from shared.compression.axis import Axis
 from shared.compression.bits import U8, BitReader, BitWriter
 from shared.compression.histogram import U32, magnitudes
 from shared.compression.levels import LevelMap, Levels
@@ -23,7 +24,6 @@ from shared.compression.plan import Plan
 from shared.compression.prior import Prior
 from shared.compression.rice import Gaps, decode_gaps
 from shared.compression.scale import Scale
-from shared.compression.value_grouping import Axis
 from shared.errors import DecodeError
 from shared.layout import F32, I64, Layout
 

@@ -63,7 +63,8 @@ def level_curves(counts: F64, sums: F64) -> LevelCurves:
     above = np.zeros((2, regions, bins + 1))
     above[0, :, :bins], above[1, :, :bins] = counts, sums
     inside, held = above[:, :, :bins, np.newaxis] - above[:, :, np.newaxis, :]
-    interval = np.where(inside > 0, held * held / np.maximum(inside, 1.0), -np.inf)
+    interval = held * held / np.maximum(inside, 1.0)
+    np.putmask(interval, inside <= 0, -np.inf)
     energy, bits = np.zeros((MOST_LEVELS, regions, bins + 1)), np.zeros((MOST_LEVELS, regions, bins + 1))
     split = np.full((MOST_LEVELS, regions, bins), bins)
     energy[0, :, :bins] = interval[:, :, bins]
@@ -89,8 +90,10 @@ def level_means(bits: U32, level: U8 | I64, levels: int) -> list[int]:
     highest = int(bits.max()) >> EXPONENT_SHIFT
     steps = 2.0 ** (EXPONENT_BIAS + SUM_BITS - len(bits).bit_length() - highest)
     whole = np.floor(magnitudes(bits) * steps)
-    sums, counts = np.bincount(level, whole, levels).tolist(), np.bincount(level).tolist()
-    means = [total / steps / count for total, count in zip(sums, counts, strict=True)]
+    means = []
+    for number in range(levels):
+        among = level == number
+        means.append(float(np.add.reduce(whole * among)) / steps / np.count_nonzero(among))
     patterns: list[int] = np.array(means, np.float32).view(np.uint32).tolist()
     return patterns
 

@@ -22,6 +22,7 @@ from shared.compression.sieve import Candidates, likely_count, sieve
 from shared.errors import DecodeError
 from shared.layout import F32, I64, Layout
 
+ZERO = np.zeros(1, np.int64)
 EMPTY_FRAME = bytes([PARTITION_WIRE_ID])
 HISTORY_FAVOUR = 7 / 8
 
@@ -74,24 +75,27 @@ class _Filled:
 
 def _fill(layout: Layout, plan: Plan, candidates: Candidates) -> _Filled | None:
     """The draft that fills the budget under whichever prior is expected to serve best."""
-    runs = np.searchsorted(candidates.indices, layout.block_starts)
+    runs = candidates.indices.searchsorted(layout.block_starts)
     likely = candidates.about_first(likely_count(layout.size, plan.budget_bytes))
-    before = np.concatenate([np.zeros(1, np.int64), np.cumsum(likely)])[runs]
-    prior = _shortest_prior(before[1:] - before[:-1], candidates.indices[likely], layout, plan)
-    draft = Fitting.of(candidates, runs, prior, layout, plan).fill(plan)
+    before = np.concatenate([ZERO, likely.cumsum()])[runs]
+    prior, prior_bits = _shortest_prior(before[1:] - before[:-1], candidates.indices[likely], layout, plan)
+    draft = Fitting.of(candidates, runs, prior, prior_bits, layout, plan).fill(plan)
     if draft is None and prior.kind is not PriorKind.WHOLE:
-        draft = Fitting.of(candidates, runs, Prior.whole(layout), layout, plan).fill(plan)
+        whole = Prior.whole(layout)
+        draft = Fitting.of(candidates, runs, whole, whole.length(layout, plan), layout, plan).fill(plan)
     return None if draft is None else _Filled(draft, candidates)
 
 
-def _shortest_prior(sent: I64, indices: I64, layout: Layout, plan: Plan) -> Prior:
-    """The prior under which values at `indices` int64 `[k]`, `sent` int64 `[blocks]` by block, take the fewest bits.
+def _shortest_prior(sent: I64, indices: I64, layout: Layout, plan: Plan) -> tuple[Prior, int]:
+    """The prior under which values at `indices` int64 `[k]` take the fewest bits, and its own bits.
 
-    A client's history is given up only where it misleads, since it begins anew when it is not used.
+    `sent` int64 `[blocks]` counts them by block. A client's history is given up only where it misleads, since it begins
+    anew when it is not used.
     """
     priors = [Prior.whole(layout), Prior.tensors(sent, layout), Prior.blocks(sent, layout)]
+    own = [prior.length(layout, plan) for prior in priors]
     expected = expected_lengths(priors, sent, layout).tolist()
-    lengths = [SCALE_LENGTH + prior.length(layout, plan) + bits for prior, bits in zip(priors, expected, strict=True)]
+    lengths = [SCALE_LENGTH + length + bits for length, bits in zip(own, expected, strict=True)]
     shared = Prior.shared(plan, layout)
     if shared is not None:
         axis = shared.axis(layout)
@@ -100,10 +104,12 @@ def _shortest_prior(sent: I64, indices: I64, layout: Layout, plan: Plan) -> Prio
             if shared.by_value
             else np.bincount(shared.classes, sent, NUM_CLASSES).astype(np.int64)
         )
-        length = Scale.expected_length(of_class[axis.classes], axis) + shared.length(layout, plan)
         priors.append(shared)
+        own.append(shared.length(layout, plan))
+        length = Scale.expected_length(of_class[axis.classes], axis) + own[-1]
         lengths.append(length * HISTORY_FAVOUR if shared.kind is PriorKind.CLIENT else length)
-    return priors[int(np.argmin(lengths))]
+    best = lengths.index(min(lengths))
+    return priors[best], own[best]
 
 
 def read_frame(frame: bytes, layout: Layout, plan: Plan) -> Content | None:

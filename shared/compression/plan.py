@@ -125,9 +125,9 @@ def plan_from_densities(densities: npt.NDArray[np.float64]) -> Classes:
     live = densities >= SMALLEST_DENSITY
     if not live.any():
         return np.zeros(len(densities), np.uint8)
-    parameters = np.log2(LN_GOLDEN / -np.log1p(-np.clip(densities, SMALLEST_DENSITY, LARGEST_DENSITY)))
-    octaves = np.floor(parameters) - np.floor(parameters.min())
-    return np.where(live, np.clip(DENSEST_CLASS - octaves, 0, DENSEST_CLASS), 0).astype(np.uint8)
+    clipped = np.minimum(np.maximum(densities, SMALLEST_DENSITY), LARGEST_DENSITY)
+    octaves = np.floor(np.log2(LN_GOLDEN / -np.log1p(-clipped)))
+    return np.where(live, np.maximum(DENSEST_CLASS - (octaves - octaves.min()), 0), 0).astype(np.uint8)
 
 
 def steps_from_densities(densities: npt.NDArray[np.float64]) -> Steps:

@@ -6,13 +6,14 @@ from enum import IntEnum
 
 import numpy as np
 
+from shared.compression.axis import Axis
 from shared.compression.bits import BitReader, BitWriter
 from shared.compression.density import value_classes
 from shared.compression.grouping import Grouping
 from shared.compression.histogram import BIN_SHIFT
 from shared.compression.plan import DENSEST_CLASS, Classes, Plan, plan_from_densities
 from shared.compression.rice import F64, Gaps, covering_parameter, decode_gaps, expected_length
-from shared.compression.value_grouping import Axis, ValueGrouping
+from shared.compression.value_grouping import ValueGrouping
 from shared.errors import DecodeError
 from shared.layout import I64, Layout
 
@@ -89,9 +90,8 @@ class Prior:
     @classmethod
     def tensors(cls, sent: I64, layout: Layout) -> "Prior":
         """A class for each tensor, from the number of values that each block sends: int64 `[blocks]`."""
-        tensors = len(layout.tensors)
-        counts = np.bincount(layout.block_tensor, weights=sent, minlength=tensors)
-        classes = plan_from_densities(counts / np.diff(layout.offsets))
+        counts, sizes = (np.add.reduceat(of_block, layout.tensor_blocks) for of_block in (sent, layout.block_sizes))
+        classes = plan_from_densities(counts / sizes)
         return cls(PriorKind.TENSORS, _unfold(_fold(classes)).astype(np.uint8)[layout.block_tensor])
 
     @classmethod
@@ -101,15 +101,14 @@ class Prior:
         Some block must send something.
         """
         cell, sizes, counts, blocks = _density_cells(sent, layout)
-        extent, count, keys = (np.cumsum(of_cell[::-1]) for of_cell in (sizes, counts, blocks))
+        extent, count, keys = (of_cell[::-1].cumsum() for of_cell in (sizes, counts, blocks))
         # Without blocks that send nothing, and with all others as key at the most.
         used = (blocks[:0:-1]).nonzero()[0]
         used = used[:: 1 + len(used) // MOST_SPLITS]
         key_extent, key_count = extent[used], count[used]
-        marked = np.full(len(used), float(len(sent)))
-        extents = np.stack([key_extent, extent[-1] - key_extent, marked])
-        expected = expected_length(extents, np.stack([key_count, count[-1] - key_count, keys[used]]))
-        best = int(np.add.reduce(expected).argmin())
+        marks = expected_length(np.array([float(len(sent))]), keys[used])
+        apart = expected_length(extent[-1] - key_extent, count[-1] - key_count)
+        best = int((expected_length(key_extent, key_count) + apart + marks).argmin())
         dense = float(key_count[best] / key_extent[best])
         rest = float((count[-1] - key_count[best]) / max(extent[-1] - key_extent[best], 1.0))
         sparse = _unfold(_fold(plan_from_densities(np.array([dense, rest]))))[1]
@@ -132,7 +131,7 @@ class Prior:
             writer.put(self.kind is PriorKind.CLIENT, 1)
             writer.put(int.from_bytes(_check(self.kind, plan), "big"), 8 * CHECK_BYTES[self.kind])
         elif self.kind is PriorKind.TENSORS:
-            for value in _fold(self.classes[np.searchsorted(layout.block_starts, layout.offsets[:-1])]).tolist():
+            for value in _fold(self.classes[layout.tensor_blocks]).tolist():
                 writer.put(value, CLASS_BITS)
         elif self.kind is PriorKind.BLOCKS:
             writer.put(int(_fold(self.classes).min()), CLASS_BITS)
@@ -186,7 +185,7 @@ def expected_lengths(priors: list[Prior], sent: I64, layout: Layout) -> F64:
     """Expected bits of the positions under each prior, `[priors]`, when each block sends int64 `[blocks]` `sent`."""
     weights = layout.block_sizes.astype(np.float64), sent.astype(np.float64)
     sizes, counts = (
-        np.stack([np.bincount(prior.classes, weight, DENSEST_CLASS + 1) for prior in priors]) for weight in weights
+        np.array([np.bincount(prior.classes, weight, DENSEST_CLASS + 1) for prior in priors]) for weight in weights
     )
     total: F64 = np.add.reduce(np.where(sizes > 0, expected_length(sizes, counts), 0.0), axis=1)
     return total
@@ -194,9 +193,7 @@ def expected_lengths(priors: list[Prior], sent: I64, layout: Layout) -> F64:
 
 def split_lengths(extent: F64, count: F64) -> F64:
     """Expected bits of two regions cut after each of the groups, whose sizes and counts add up to these: `[groups]`."""
-    extents, counts = np.stack([extent, extent[-1] - extent]), np.stack([count, count[-1] - count])
-    lengths: F64 = np.add.reduce(expected_length(extents, counts))
-    return lengths
+    return expected_length(extent, count) + expected_length(extent[-1] - extent, count[-1] - count)
 
 
 def _density_cells(sent: I64, layout: Layout) -> tuple[I64, F64, F64, F64]:

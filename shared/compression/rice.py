@@ -45,7 +45,7 @@ class Gaps:
     @classmethod
     def of(cls, positions: I64, bounds: I64) -> "Gaps":
         """The gaps of rising `positions` int64 `[k]` in groups that begin and end at `bounds` int64 `[groups + 1]`."""
-        first = np.searchsorted(positions, bounds)
+        first = positions.searchsorted(bounds)
         gap = _steps(positions)
         reached = bounds[:-1].copy()
         used = (first[1:] > first[:-1]).nonzero()[0]
@@ -62,7 +62,8 @@ class Gaps:
     @classmethod
     def joined(cls, parts: list["Gaps"]) -> "Gaps":
         """The groups of all parts, one part after another."""
-        first = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate([part.count for part in parts]))])
+        first = np.zeros(sum(len(part.tail) for part in parts) + 1, np.int64)
+        np.concatenate([part.count for part in parts]).cumsum(out=first[1:])
         return cls(np.concatenate([part.gap for part in parts]), first, np.concatenate([part.tail for part in parts]))
 
     @property
@@ -87,7 +88,7 @@ class Gaps:
         lengths = self.count * (near + 1) - (-self.tail >> near)
         used = self.count.nonzero()[0]
         if len(used):
-            each = near if len(parameters) == 1 else np.repeat(near, self.count, axis=1)
+            each = near if len(parameters) == 1 else near.repeat(self.count, axis=1)
             lengths[:, used] += np.add.reduceat(self.gap >> each, self.first[used], axis=1)
         return lengths
 
@@ -111,19 +112,19 @@ class Gaps:
         width, low = self._each(parameters + 1), self._each((1 << parameters) - 1)
         lengths = (self.gap >> self._each(parameters)) + width
         # What ends a group stands before the first position of the next that has one.
-        ended = np.cumsum(stops)
+        ended = stops.cumsum()
         used = count.nonzero()[0]
         before = ended[used] - stops[used]
         lengths[self.first[used[1:]]] += before[1:] - before[:-1]
         if len(used):
             lengths[0] += before[0]
-        ends = np.cumsum(lengths)
+        ends = lengths.cumsum()
         total = int(ends[-1] + ended[-1] - before[-1]) if len(used) else int(ended[-1])
         return _laid((self.gap & low) + low + 1, ends, width, total)
 
     def _each(self, of_group: I64) -> I64:
         """What belongs to the group of each gap: int64 `[k]`, or `[1]` of a single group."""
-        return of_group if len(of_group) == 1 else np.repeat(of_group, self.count)
+        return of_group if len(of_group) == 1 else of_group.repeat(self.count)
 
     def _skips(self, parameter: I64) -> I64:
         skips = np.zeros((len(parameter), len(self.tail)), np.int64)
@@ -158,7 +159,9 @@ def _laid(numbers: I64, ends: I64, widths: I64, total: int) -> U8:
     parts = numbers.view(np.uint64) << (64 - widths - (starts & 31)).view(np.uint64)
     words = np.zeros((total >> 5) + 2, np.uint64)
     if len(word):
-        first = np.concatenate([np.zeros(1, np.int64), (word[1:] != word[:-1]).nonzero()[0] + 1])
+        changes = np.ones(len(word), np.bool_)
+        np.not_equal(word[1:], word[:-1], out=changes[1:])
+        first = changes.nonzero()[0]
         words[word[first]] = np.add.reduceat(parts, first)
     halves = (words >> np.uint64(32)).astype(np.uint32)
     halves[1:] |= words[:-1].astype(np.uint32)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shared.compression.axis import Axis
 from shared.compression.bits import BitReader, BitWriter
 from shared.compression.rice import Gaps, covering_parameter
-from shared.compression.value_grouping import Axis
 from shared.layout import I64
 
 SCALE_BITS = 5
@@ -57,6 +57,10 @@ class Scale:
     @classmethod
     def shortest(cls, gaps: Gaps, axis: Axis) -> "Scale":
         """The scale under which it and the positions take the fewest bits, or so few that it hardly matters."""
+        if len(axis.classes) == 1:
+            density = int(axis.classes[0])
+            most = min(int(axis.covering[0]), NUM_SCALES - max(density, 1))
+            return cls(max(gaps.shortest_parameter(most)[0] + density - 1, 0), None)
         middle, levels = _promising(gaps.count, axis)
         moved = _moved(levels, axis)
         near = np.minimum(np.maximum(moved, middle - 1), middle + 1)
@@ -109,12 +113,9 @@ def _promising(counts: I64, axis: Axis) -> tuple[I64, I64]:
 
 def _moved(levels: I64, axis: Axis) -> I64:
     """Parameters int64 `[3, levels, groups]`: without correction, one more, one less."""
-    moved: I64 = np.minimum(np.maximum(_derived(levels, axis) + CORRECTIONS, 0), axis.covering)
-    return moved
+    return np.minimum(np.maximum(_derived(levels, axis) + CORRECTIONS, 0), axis.covering)
 
 
 def _derived(levels: I64, axis: Axis) -> I64:
     """Parameters int64 `[levels, groups]`: one more an octave, the covering one for dead blocks."""
-    covering = axis.covering
-    steps = levels[:, np.newaxis] + 1 - axis.classes
-    return np.where(axis.classes == 0, covering, np.minimum(np.maximum(steps, 0), covering))
+    return np.minimum(np.maximum(levels[:, np.newaxis] + axis.steps, 0), axis.covering)

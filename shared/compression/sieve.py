@@ -78,19 +78,19 @@ class Candidates:
     def about_first(self, count: int) -> Flags:
         """Which of them are the first, rather more than `count` ≥ 1 where there are so many: bool `[c]`."""
         upper, highest, reached = self._histogram
-        return upper >= highest - int(np.searchsorted(reached, min(count, len(upper))))
+        return upper >= highest - int(reached.searchsorted(min(count, len(upper))))
 
     def first(self, count: int) -> Flags:
         """Which of them are the first `count` ≥ 1, at most all: bool `[c]`, found without sorting them all."""
         upper, highest, reached = self._histogram
-        below = int(np.searchsorted(reached, count))
+        below = int(reached.searchsorted(count))
         cell = highest - below
         chosen = upper >= cell
         surplus = int(reached[below]) - count
         if surplus:
             last = (upper == cell).nonzero()[0]
             # Sixteen bits are sorted by counting; the complement puts equal ones in the right order.
-            order = np.argsort((~self.bits[last]).astype(np.uint16), kind="stable")
+            order = (~self.bits[last]).astype(np.uint16).argsort(kind="stable")
             chosen[last[order[len(last) - surplus :]]] = False
         return chosen
 
@@ -100,7 +100,7 @@ class Candidates:
         upper = (self.bits >> UPPER_SHIFT).astype(np.uint16)
         lowest = upper.min()
         counts = np.bincount(upper - lowest)
-        return upper, len(counts) - 1 + int(lowest), np.cumsum(counts[::-1])
+        return upper, len(counts) - 1 + int(lowest), counts[::-1].cumsum()
 
 
 class Draft(Protocol):

@@ -1,49 +1,20 @@
 """Single values gathered by density class: the same axis as that of blocks, where columns tell values apart too."""
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 
+from shared.compression.axis import Axis
 from shared.compression.plan import DENSEST_CLASS, NUM_CLASSES, Classes
-from shared.compression.rice import covering_parameter
 from shared.layout import I64
 
 
-class Axis(Protocol):
-    """The values of a layout in the order of their density classes, the densest first: where positions are coded.
-
-    `bounds` int64 `[groups + 1]` cuts it into classes, which `classes` int64 `[groups]` names; `covering` int64
-    `[groups]` holds the parameters with which one zero bit ends a group that sends nothing.
-    """
-
-    @property
-    def bounds(self) -> I64:
-        """Where groups begin and end."""
-
-    @property
-    def classes(self) -> I64:
-        """The class of each group."""
-
-    @property
-    def covering(self) -> I64:
-        """The covering parameter of each group."""
-
-    def gather(self, indices: I64, runs: I64) -> tuple[I64, I64]:
-        """The order in which rising layout `indices` int64 `[k]` are gathered, and their positions in this order."""
-
-    def scatter(self, positions: I64) -> I64:
-        """Layout indices of gathered positions, in the same order."""
-
-
 @dataclass(frozen=True)
-class ValueGrouping:
+class ValueGrouping(Axis):
     """The axis of value classes: `value_classes` uint8 `[size]`; equal classes keep the layout's order."""
 
     value_classes: Classes
-    bounds: I64
-    classes: I64
 
     @classmethod
     def of(cls, value_classes: Classes) -> Self:
@@ -51,12 +22,7 @@ class ValueGrouping:
         counts = np.bincount(value_classes, minlength=NUM_CLASSES)[::-1]
         used = np.flatnonzero(counts)
         bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts[used])])
-        return cls(value_classes, bounds, DENSEST_CLASS - used)
-
-    @cached_property
-    def covering(self) -> I64:
-        """The covering parameter of each group: int64 `[groups]`."""
-        return np.array([covering_parameter(extent) for extent in np.diff(self.bounds).tolist()])
+        return cls(bounds, DENSEST_CLASS - used, value_classes)
 
     def gather(self, indices: I64, runs: I64) -> tuple[I64, I64]:
         """The order in which rising layout `indices` int64 `[k]` are gathered, and their positions in this order.
