@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from coordinator.tasks.convolution import ChannelsLastConv2d
+
 
 class LeNet(nn.Module):
     """Two 5x5 convolutions, each halved by its largest, and two linear layers; 220,874 weights.
@@ -13,8 +15,8 @@ class LeNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.near = nn.Conv2d(1, 16, 5)
-        self.far = nn.Conv2d(16, 32, 5, padding=1)
+        self.near = ChannelsLastConv2d(1, 16, 5)
+        self.far = ChannelsLastConv2d(16, 32, 5, padding=1)
         self.hidden = nn.Linear(800, 256)
         self.head = nn.Linear(256, 10)
 
