@@ -74,6 +74,11 @@ class Layout:
         return np.array([*starts, self.size], np.int64)
 
     @cached_property
+    def block_sizes(self) -> I64:
+        """Number of values of each block: int64 `[blocks]`."""
+        return np.diff(self.block_starts)
+
+    @cached_property
     def block_tensor(self) -> I64:
         """The index of the tensor that each block belongs to: int64 `[blocks]`."""
         return np.searchsorted(np.array(self.offsets), self.block_starts[:-1], side="right").astype(np.int64) - 1

@@ -59,7 +59,7 @@ class Content:
 
 @dataclass(frozen=True)
 class Draft:
-    """What a frame is to say: chosen positions on the gathered axis, and the bit patterns of their magnitudes.
+    """What a frame is to say of chosen candidates, of which `members` int64 `[k]` has the numbers, as gathered.
 
     `maps` holds one level map for both regions, or one for each.
     """
@@ -67,7 +67,7 @@ class Draft:
     prior: Prior
     grouping: Grouping
     key_groups: int
-    positions: I64
+    members: I64
     gaps: Gaps
     scale: Scale
     maps: tuple[LevelMap, ...]
@@ -76,7 +76,7 @@ class Draft:
     @property
     def count(self) -> int:
         """Values that are sent."""
-        return len(self.positions)
+        return len(self.members)
 
     @cached_property
     def parameters(self) -> I64:
@@ -90,12 +90,13 @@ class Draft:
         regions = groups.bit_length() * (groups > 1) + (self.key_groups < groups)
         head = 8 + self.prior_bits + self.scale.length + regions + BASE_BITS - STEP_BITS
         positions = self.gaps.length(self.parameters)
-        return head + positions + sum(level_map.length for level_map in self.maps) + len(self.positions)
+        return head + positions + sum(level_map.length for level_map in self.maps) + self.count
 
     @property
     def threshold(self) -> float:
         """The smallest magnitude that is sent."""
-        return min(float(magnitudes(level_map.bits).min()) for level_map in self.maps)
+        least = min(int(level_map.bits.min()) for level_map in self.maps)
+        return float(magnitudes(np.array([least], np.uint32))[0])
 
     def write(self, negative: U8, layout: Layout, plan: Plan) -> tuple[bytes, F32]:
         """The frame, and the values that its reader will see; `negative` uint8 `[k]` holds the signs."""

@@ -26,55 +26,55 @@ LARGEST_BASE = (INFINITY_BITS >> BASE_SHIFT) - 1
 
 @dataclass(frozen=True, slots=True)
 class LevelCurves:
-    """What the best 1 to 4 levels deliver of everything above each bin, and what they cost.
+    """What the best 1 to 4 levels of one region or more deliver of everything above each bin, and what they cost.
 
-    `energy` float64 `[4, bins]`; `bits` float64 `[4, bins]` to be expected for saying which value has which level;
-    `split` int64 `[4, bins]`, the bin where, of L levels above a bin, the second begins.
+    `energy` float64 `[4, regions, bins]`; `bits` float64 of the same shape, to be expected for saying which value has
+    which level; `split` int64 of the same shape, the bin where, of L levels above a bin, the second begins.
     """
 
     energy: F64
     bits: F64
     split: I64
 
-    def best(self, slope: float, edge: int) -> tuple[int, float]:
+    def best(self, slope: float, region: int, edge: int) -> tuple[int, float]:
         """The number of levels that is worth most above bin `edge`, and its energy - slope · bits."""
-        worth = self.energy[:, edge] - slope * self.bits[:, edge]
-        return int(worth.argmax()) + 1, float(worth.max())
+        worth = (self.energy[:, region, edge] - slope * self.bits[:, region, edge]).tolist()
+        return worth.index(max(worth)) + 1, max(worth)
 
-    def begins(self, levels: int, edge: int) -> list[int]:
+    def begins(self, levels: int, region: int, edge: int) -> list[int]:
         """The bins where the second and further of `levels` levels begin, when the first begins at bin `edge`."""
         found = []
         for row in range(levels - 1, 0, -1):
-            edge = int(self.split[row, edge])
-            if edge == self.energy.shape[1]:
+            edge = int(self.split[row, region, edge])
+            if edge == self.energy.shape[2]:
                 break
             found.append(edge)
         return found
 
 
 def level_curves(counts: F64, sums: F64) -> LevelCurves:
-    """The optimal levels above each bin; `counts` and `sums` float64 `[bins]` hold how many and how much lie above it.
+    """The optimal levels above each bin; `counts` and `sums` float64 `[regions, bins]`: how many and how much is above.
 
     A level m for values x delivers the energy Σ(2mx - m²), greatest at their mean: (Σx)² / count. The best split into L
     intervals is found exactly by dynamic programming over the bins, where Lloyd's iteration finds a local best.
     """
-    bins = len(counts)
-    above_counts, above_sums = np.append(counts, 0.0), np.append(sums, 0.0)
-    inside, held = counts[:, np.newaxis] - above_counts, sums[:, np.newaxis] - above_sums
-    interval = np.full((bins, bins + 1), -np.inf)
-    np.divide(held * held, inside, out=interval, where=inside > 0)
-    curves = LevelCurves(
-        np.zeros((MOST_LEVELS, bins)), np.zeros((MOST_LEVELS, bins)), np.full((MOST_LEVELS, bins), bins)
-    )
-    curves.energy[0] = interval[:, bins]
+    regions, bins = counts.shape
+    above = np.zeros((2, regions, bins + 1))
+    above[0, :, :bins], above[1, :, :bins] = counts, sums
+    inside, held = above[:, :, :bins, np.newaxis] - above[:, :, np.newaxis, :]
+    interval = np.where(inside > 0, held * held / np.maximum(inside, 1.0), -np.inf)
+    energy, bits = np.zeros((MOST_LEVELS, regions, bins + 1)), np.zeros((MOST_LEVELS, regions, bins + 1))
+    split = np.full((MOST_LEVELS, regions, bins), bins)
+    energy[0, :, :bins] = interval[:, :, bins]
     for row in range(1, MOST_LEVELS):
-        total = interval + np.append(curves.energy[row - 1], 0.0)
-        split = total.argmax(axis=1)
-        curves.split[row], curves.energy[row] = split, total[np.arange(bins), split]
-    marks = expected_length(counts, above_counts[curves.split[1:]]) + LEVEL_HEAD_BITS
+        total = interval + energy[row - 1, :, np.newaxis]
+        split[row] = total.argmax(axis=2)
+        energy[row, :, :bins] = np.maximum.reduce(total, axis=2)
+    region = np.arange(regions)[:, np.newaxis]
+    marks = expected_length(counts, above[0, region, split[1:]]) + LEVEL_HEAD_BITS
     for row in range(1, MOST_LEVELS):
-        curves.bits[row] = marks[row - 1] + np.append(curves.bits[row - 1], 0.0)[curves.split[row]]
-    return curves
+        bits[row, :, :bins] = marks[row - 1] + bits[row - 1, region, split[row]]
+    return LevelCurves(energy[:, :, :bins], bits[:, :, :bins], split)
 
 
 def mean_bits(bits: U32) -> int:

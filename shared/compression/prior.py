@@ -6,6 +6,7 @@ from enum import IntEnum
 import numpy as np
 
 from shared.compression.bits import BitReader, BitWriter
+from shared.compression.histogram import BIN_SHIFT
 from shared.compression.plan import DENSEST_CLASS, Classes, Plan, plan_from_densities
 from shared.compression.rice import F64, Gaps, covering_parameter, decode_gaps, expected_length
 from shared.errors import DecodeError
@@ -16,6 +17,9 @@ CLASS_BITS = 3
 """A class in a frame: 0 for dead, 1 to 7 for the densities of classes 2 to 8."""
 
 MARK_PARAMETER_BITS = 4
+
+LEAST_DENSITY_BIN = (127 - 11 << 23) // (1 << BIN_SHIFT)
+"""Below the least density of a block, which has at most 1024 values."""
 
 MOST_SPLITS = 64
 """Numbers of key blocks that are weighed against each other."""
@@ -66,20 +70,20 @@ class Prior:
 
         Some block must send something.
         """
-        sizes = np.diff(layout.block_starts).astype(np.float64)
-        used = np.flatnonzero(sent)
-        order = used[np.argsort(-(sent[used] / sizes[used]), kind="stable")]
-        keys = np.arange(1, len(order) + 1, 1 + len(order) // MOST_SPLITS)
-        extent = np.append(np.cumsum(sizes[order])[keys - 1], float(layout.size))
-        count = np.append(np.cumsum(sent[order])[keys - 1], sent.sum()).astype(np.float64)
-        extents = np.stack([extent[:-1], extent[-1] - extent[:-1], np.full(len(keys), float(len(sent)))])
-        counts = np.stack([count[:-1], count[-1] - count[:-1], keys])
-        best = int(expected_length(extents, counts).sum(axis=0).argmin())
-        rest = (count[-1] - count[best]) / max(extent[-1] - extent[best], 1.0)
-        ratio = plan_from_densities(np.array([count[best] / extent[best], rest]))
-        classes = np.full(layout.num_blocks, _unfold(_fold(ratio))[1], np.uint8)
-        classes[order[: keys[best]]] = DENSEST_CLASS
-        return cls(PriorKind.BLOCKS, classes)
+        cell, sizes, counts, blocks = _density_cells(sent, layout)
+        extent, count, keys = (np.cumsum(of_cell[::-1]) for of_cell in (sizes, counts, blocks))
+        # Without blocks that send nothing, and with all others as key at the most.
+        used = (blocks[:0:-1]).nonzero()[0]
+        used = used[:: 1 + len(used) // MOST_SPLITS]
+        key_extent, key_count = extent[used], count[used]
+        marked = np.full(len(used), float(len(sent)))
+        extents = np.stack([key_extent, extent[-1] - key_extent, marked])
+        expected = expected_length(extents, np.stack([key_count, count[-1] - key_count, keys[used]]))
+        best = int(np.add.reduce(expected).argmin())
+        dense = float(key_count[best] / key_extent[best])
+        rest = float((count[-1] - key_count[best]) / max(extent[-1] - key_extent[best], 1.0))
+        sparse = _unfold(_fold(plan_from_densities(np.array([dense, rest]))))[1]
+        return cls(PriorKind.BLOCKS, np.where(cell >= len(blocks) - 1 - used[best], DENSEST_CLASS, sparse).astype(np.uint8))
 
     def length(self, layout: Layout, plan: Plan) -> int:
         """Bits that `write` writes."""
@@ -130,12 +134,11 @@ class Prior:
 
 def expected_lengths(priors: list[Prior], sent: I64, layout: Layout) -> F64:
     """Expected bits of the positions under each prior, `[priors]`, when each block sends int64 `[blocks]` `sent`."""
-    shape = len(priors), DENSEST_CLASS + 1
-    cells = np.concatenate([prior.classes + DENSEST_CLASS * row + row for row, prior in enumerate(priors)])
-    sizes = np.bincount(cells, np.tile(np.diff(layout.block_starts), len(priors)), shape[0] * shape[1])
-    counts = np.bincount(cells, np.tile(sent, len(priors)), shape[0] * shape[1])
-    lengths = expected_length(sizes.astype(np.float64), counts.astype(np.float64))
-    total: F64 = np.where(sizes > 0, lengths, 0.0).reshape(shape).sum(axis=1)
+    weights = layout.block_sizes.astype(np.float64), sent.astype(np.float64)
+    sizes, counts = (
+        np.stack([np.bincount(prior.classes, weight, DENSEST_CLASS + 1) for prior in priors]) for weight in weights
+    )
+    total: F64 = np.add.reduce(np.where(sizes > 0, expected_length(sizes, counts), 0.0), axis=1)
     return total
 
 
@@ -144,6 +147,18 @@ def split_lengths(extent: F64, count: F64) -> F64:
     extents, counts = np.stack([extent, extent[-1] - extent]), np.stack([count, count[-1] - count])
     lengths: F64 = expected_length(extents, counts).sum(axis=0)
     return lengths
+
+
+def _density_cells(sent: I64, layout: Layout) -> tuple[I64, F64, F64, F64]:
+    """The cell of each block by its density, 16 to an octave and above cell 0 for none: int64 `[blocks]`.
+
+    And of each cell the values, those that are sent, and the blocks: float64 `[cells]`.
+    """
+    sizes, counts = layout.block_sizes.astype(np.float64), sent.astype(np.float64)
+    cell = ((counts / sizes).astype(np.float32).view(np.uint32) >> BIN_SHIFT).astype(np.int64)
+    cell = np.maximum(cell - LEAST_DENSITY_BIN, 0)
+    blocks = np.bincount(cell).astype(np.float64)
+    return cell, np.bincount(cell, sizes), np.bincount(cell, counts), blocks
 
 
 def _fold(classes: Classes) -> I64:

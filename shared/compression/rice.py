@@ -18,6 +18,8 @@ F64 = npt.NDArray[np.float64]
 
 LN_2 = 0.6931471805599453
 
+NEAR = np.array([[-1], [0], [1]])
+
 FEW = 128
 """Positions of a group that are decoded one by one; behind them it pays to decode many at once."""
 
@@ -40,20 +42,18 @@ class Gaps:
     def of(cls, positions: I64, bounds: I64) -> "Gaps":
         """The gaps of rising `positions` int64 `[k]` in groups that begin and end at `bounds` int64 `[groups + 1]`."""
         first = np.searchsorted(positions, bounds)
-        used = np.flatnonzero(first[1:] > first[:-1])
-        gap = positions.copy()
-        gap[1:] -= positions[:-1] + 1
-        gap[first[used]] = positions[first[used]] - bounds[used]
+        gap = _steps(positions)
         reached = bounds[:-1].copy()
+        used = (first[1:] > first[:-1]).nonzero()[0]
+        begin = first[used]
+        gap[begin] = positions[begin] - bounds[used]
         reached[used] = positions[first[used + 1] - 1] + 1
         return cls(gap, first, bounds[1:] - reached)
 
     @classmethod
     def within(cls, positions: I64, extent: int) -> "Gaps":
         """The gaps of one or more rising `positions` int64 `[k]` in a single group of `extent` values."""
-        gap = positions.copy()
-        gap[1:] -= positions[:-1] + 1
-        return cls(gap, np.array([0, len(gap)]), np.array([extent - 1 - int(positions[-1])]))
+        return cls(_steps(positions), np.array([0, len(positions)]), np.array([extent - 1 - int(positions[-1])]))
 
     @classmethod
     def joined(cls, parts: list["Gaps"]) -> "Gaps":
@@ -74,16 +74,26 @@ class Gaps:
 
     def length(self, parameters: I64) -> int:
         """Bits of all groups, group g under `parameters[g]`."""
-        skips = int((self.gap >> self._each(parameters)).sum())
-        return skips + int((self.count * (parameters + 1) + self._stops(parameters)).sum())
+        skips = int(np.add.reduce(self.gap >> self._each(parameters)))
+        return skips + int(np.add.reduce(self.count * (parameters + 1) + self._stops(parameters)))
+
+    def lengths_near(self, parameters: I64) -> I64:
+        """Bits of every group under one less than its parameter ≥ 0, this, and one more: int64 `[3, groups]`."""
+        near = np.maximum(parameters + NEAR, 0)
+        lengths = self.count * (near + 1) - (-self.tail >> near)
+        used = self.count.nonzero()[0]
+        if len(used):
+            each = near if len(parameters) == 1 else np.repeat(near, self.count, axis=1)
+            lengths[:, used] += np.add.reduceat(self.gap >> each, self.first[used], axis=1)
+        return lengths
 
     def shortest_parameter(self, most_parameter: int) -> tuple[int, int]:
         """The parameter up to `most_parameter` under which a single group takes the fewest bits, and these bits."""
         gap, tail, count = self.gap, int(self.tail[0]), len(self.gap)
         # Skips under b lie within a bit a gap of mean gap / 2 ** b, so that only four parameters can be the best.
-        middle = ((int(gap.sum()) + tail) // max(count, 1)).bit_length() - 1
+        middle = ((int(np.add.reduce(gap)) + tail) // max(count, 1)).bit_length() - 1
         near = range(min(max(middle - 1, 0), most_parameter), min(max(middle + 2, 0), most_parameter) + 1)
-        length, parameter = min((int((gap >> b).sum()) + count * (b + 1) - (-tail >> b), b) for b in near)
+        length, parameter = min((_length(gap, count, tail, b), b) for b in near)
         return parameter, length
 
     def encode(self, parameters: I64) -> U8:
@@ -109,6 +119,19 @@ class Gaps:
 
     def _stops(self, parameter: I64) -> I64:
         return -(-self.tail >> parameter)
+
+
+def _steps(positions: I64) -> I64:
+    """What lies between each of the rising positions and the one before it, or before the first: int64 `[k]`."""
+    gap = positions.copy()
+    gap[1:] -= positions[:-1]
+    gap[1:] -= 1
+    return gap
+
+
+def _length(gap: I64, count: int, tail: int, parameter: int) -> int:
+    """Bits of one group."""
+    return int(np.add.reduce(gap >> parameter)) + count * (parameter + 1) - (-tail >> parameter)
 
 
 def _laid(numbers: I64, starts: I64, widths: I64, total: int) -> U8:
@@ -235,9 +258,8 @@ def expected_length(extent: F64, count: F64) -> F64:
     keeps this to operations that every CPU rounds alike.
     """
     extent, used = np.maximum(extent, 1.0), np.maximum(count, 1.0)
-    _, exponent = np.frexp(LN_2 * extent / used)
-    parameter = np.maximum(exponent - 1, 0)
-    run = np.ldexp(1.0, parameter)
-    skips, curve = extent / run, used * used * run / (12.0 * extent)
-    shorter = np.minimum(skips + curve, skips / 2.0 + used + 2.0 * curve)
+    parameter = np.maximum(np.frexp(LN_2 * extent / used)[1] - 1, 0)
+    skips = np.ldexp(extent, -parameter)
+    curve = used * used / (12.0 * skips)
+    shorter = np.minimum(skips + curve, skips * 0.5 + used + (curve + curve))
     return np.where(count > 0, np.minimum(used * (parameter + 0.5) + 1.0 + shorter, extent), 1.0)

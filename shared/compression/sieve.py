@@ -3,9 +3,11 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, Self, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from shared.compression.histogram import (
     SIGN_MASK,
@@ -18,8 +20,12 @@ from shared.compression.histogram import (
 )
 from shared.layout import F32, I64, Layout
 
+Flags = npt.NDArray[np.bool_]
+
 LEAST_BITS_PER_VALUE = 2
 """A sent value takes at least one bit of position and one of sign, which bounds the number of candidates."""
+
+UPPER_SHIFT = np.uint32(16)
 
 PLACE_BITS = np.uint64(32)
 PLACE_MASK = np.uint64((1 << 32) - 1)
@@ -30,32 +36,53 @@ HEAD_BITS = 60
 MOST_DRAFTS = 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Candidates:
     """The values that might be sent: rising layout `indices` int64 `[c]`, `bits` uint32 `[c]` of their magnitudes.
 
-    `rank` int64 `[c]` is 0 for the largest magnitude; of equal ones the first index comes first.
+    The largest magnitude comes first, and of equal ones the first index.
     """
 
     indices: I64
     bits: U32
-    rank: I64
 
     @classmethod
     def above(cls, bits: U32, edge: int) -> Self:
         """All of the bit patterns uint32 `[n]` that are at least `edge`."""
         indices = np.flatnonzero(bits >= np.uint32(edge))
-        return cls.ranked(indices, bits[indices])
+        return cls(indices, bits[indices])
 
-    @classmethod
-    def ranked(cls, indices: I64, bits: U32) -> Self:
-        """Rising `indices` int64 `[c]` and the `bits` uint32 `[c]` of their magnitudes, with their ranks."""
-        places = np.arange(len(bits))
+    @cached_property
+    def rank(self) -> I64:
+        """0 for the one that comes first, and so on: int64 `[c]`."""
+        places = np.arange(len(self.bits))
         # Complement and place in one integer: no two are equal, so that any sort gives the same order.
-        keys = np.sort((~bits).astype(np.uint64) << PLACE_BITS | places.view(np.uint64))
+        keys = np.sort((~self.bits).astype(np.uint64) << PLACE_BITS | places.view(np.uint64))
         rank = np.empty_like(places)
         rank[(keys & PLACE_MASK).view(np.int64)] = places
-        return cls(indices, bits, rank)
+        return rank
+
+    def first(self, count: int) -> Flags:
+        """Which of them are the first `count` ≥ 1, at most all: bool `[c]`, found without sorting them all."""
+        upper, highest, reached = self._histogram
+        below = int(np.searchsorted(reached, count))
+        cell = highest - below
+        chosen = upper >= cell
+        surplus = int(reached[below]) - count
+        if surplus:
+            last = (upper == cell).nonzero()[0]
+            # Sixteen bits are sorted by counting; the complement puts equal ones in the right order.
+            order = np.argsort((~self.bits[last]).astype(np.uint16), kind="stable")
+            chosen[last[order[len(last) - surplus :]]] = False
+        return chosen
+
+    @cached_property
+    def _histogram(self) -> tuple[npt.NDArray[np.uint16], int, I64]:
+        """The upper halves of the bits, the highest, and how many reach it, the one below, and so on."""
+        upper = (self.bits >> UPPER_SHIFT).astype(np.uint16)
+        lowest = upper.min()
+        counts = np.bincount(upper - lowest)
+        return upper, len(counts) - 1 + int(lowest), np.cumsum(counts[::-1])
 
 
 class Draft(Protocol):
@@ -84,7 +111,7 @@ def sieve(update: F32, layout: Layout, budget_bytes: int, fill: Callable[[Candid
     indices = reaching(signed, likely_edge(signed, likely + likely // 2))
     bits = signed[indices] & SIGN_MASK
     check_finite(bits)
-    draft = fill(Candidates.ranked(indices, bits)) if len(indices) else None
+    draft = fill(Candidates(indices, bits)) if len(indices) else None
     if draft is None or draft.count < len(indices):
         return draft
     bits = signed & SIGN_MASK

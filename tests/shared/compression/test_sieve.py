@@ -21,9 +21,11 @@ class Run:
 @settings(deadline=None, max_examples=60)
 @given(patterns)
 def test_the_largest_come_first_and_of_equal_ones_the_first(bits: U32) -> None:
-    candidates = Candidates.ranked(np.arange(len(bits)), bits)
+    candidates = Candidates(np.arange(len(bits)), bits)
     order = np.argsort(~bits, kind="stable")
     np.testing.assert_array_equal(candidates.rank[order], np.arange(len(bits)))
+    for count in {1, (len(bits) + 1) // 2, len(bits)}:
+        np.testing.assert_array_equal(candidates.first(count), candidates.rank < count)
 
 
 @settings(deadline=None, max_examples=60)
