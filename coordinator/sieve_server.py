@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from coordinator.aggregation import WeightedMean
 from coordinator.job import Job
-from coordinator.predictor import BlockPredictor, SieveFacts
+from coordinator.predictor import BlockPredictor, SieveFacts, Trust
 from coordinator.server_model import ServerModel
 from shared.compression.codec import SparseUpdate
 from shared.compression.plan import Plan, plan_from_densities
@@ -41,10 +41,10 @@ class SieveServer:
     What it does in a round follows from its state and the updates alone, whoever carries them.
     """
 
-    def __init__(self, job: Job, layout: Layout, initial: F32) -> None:
+    def __init__(self, job: Job, layout: Layout, initial: F32, trust: Trust = "better") -> None:
         self._job, self._layout = job, layout
         self.model = ServerModel(layout, initial)
-        self.predictor = BlockPredictor(layout, job.seed)
+        self.predictor = BlockPredictor(layout, job.seed, trust)
         self._downlink = codec_by_name(job.downlink.codec)
 
     def next_plan(self, budget_bytes: int | None = None) -> Plan:

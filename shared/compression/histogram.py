@@ -87,7 +87,9 @@ def likely_edge(signed: U32, most: int) -> int:
 
 def reaching(signed: U32, edge: int) -> I64:
     """The rising indices int64 `[k]` of the patterns `signed` uint32 `[n]` whose magnitudes are at least `edge`."""
-    found = [_reaching(signed[start : start + LONGEST], np.uint32(edge)) + start for start in range(0, len(signed), LONGEST)]
+    found = [
+        _reaching(signed[start : start + LONGEST], np.uint32(edge)) + start for start in range(0, len(signed), LONGEST)
+    ]
     return found[0] if len(found) == 1 else np.concatenate(found)
 
 

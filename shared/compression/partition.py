@@ -26,6 +26,7 @@ from shared.layout import F32, I64, Layout
 
 EMPTY_FRAME = bytes([PARTITION_WIRE_ID])
 
+
 class PartitionCodec:
     """Sends the largest values by regions of predicted density; the plan's classes are the prior, if it has any."""
 

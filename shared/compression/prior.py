@@ -83,7 +83,9 @@ class Prior:
         dense = float(key_count[best] / key_extent[best])
         rest = float((count[-1] - key_count[best]) / max(extent[-1] - key_extent[best], 1.0))
         sparse = _unfold(_fold(plan_from_densities(np.array([dense, rest]))))[1]
-        return cls(PriorKind.BLOCKS, np.where(cell >= len(blocks) - 1 - used[best], DENSEST_CLASS, sparse).astype(np.uint8))
+        return cls(
+            PriorKind.BLOCKS, np.where(cell >= len(blocks) - 1 - used[best], DENSEST_CLASS, sparse).astype(np.uint8)
+        )
 
     def length(self, layout: Layout, plan: Plan) -> int:
         """Bits that `write` writes."""
