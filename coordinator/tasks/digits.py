@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from coordinator.tasks.array_task import ArrayTask
 from coordinator.tasks.examples import Examples
+from coordinator.tasks.he_start import start_at_full_scale
 from shared.errors import DataError
 
 TEST = 360
@@ -26,6 +27,7 @@ class DigitsNet(nn.Module):
         self.near = nn.Linear(64, 300)
         self.far = nn.Linear(300, 100)
         self.head = nn.Linear(100, 10)
+        start_at_full_scale(self, self.head)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits `[n, 10]`."""

@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional
 
 from coordinator.tasks.convolution import ChannelsLastConv2d
+from coordinator.tasks.he_start import start_at_full_scale
 
 
 class LeNet(nn.Module):
@@ -19,6 +20,7 @@ class LeNet(nn.Module):
         self.far = ChannelsLastConv2d(16, 32, 5, padding=1)
         self.hidden = nn.Linear(800, 256)
         self.head = nn.Linear(256, 10)
+        start_at_full_scale(self, self.head)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits `[n, 10]`."""

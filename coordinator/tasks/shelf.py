@@ -37,19 +37,19 @@ def find(data_set: str, file: str, source: str) -> Path:
     )
 
 
-def kept(name: str, origin: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """What `make` returns, from the cache when it was made before of a file with the content of `origin`.
+def kept(name: str, origin: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The named arrays that `make` returns, from the cache when it made them before of the same content of `origin`.
 
     `name` must change with everything else that `make` depends on.
     """
     digest = hashlib.sha256(origin.read_bytes()).hexdigest()[:16]
-    path = cache_folder() / f"{name}-{digest}.npy"
-    if path.is_file():
-        return np.asarray(np.load(path, allow_pickle=False))
-    made = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        partial = Path(folder) / path.name
-        np.save(partial, made, allow_pickle=False)
-        partial.replace(path)
-    return made
+    path = cache_folder() / f"{name}-{digest}.npz"
+    if not path.is_file():
+        made = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            partial = Path(folder) / path.name
+            np.savez(partial, allow_pickle=False, **made)
+            partial.replace(path)
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)

@@ -36,12 +36,12 @@ PREPROCESSING = Preprocessing(channels=6, window=100, stride=50, num_classes=7)
 class WatchNet(nn.Module):
     """Three 1-D convolutions and a mean over time: float32 `[n, 6, 100]` to logits `[n, 7]`; 24,103 weights."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int = PREPROCESSING.num_classes) -> None:
         super().__init__()
         self.near = nn.Conv1d(6, 32, 5, stride=2, padding=2)
         self.middle = nn.Conv1d(32, 64, 5, stride=2, padding=2)
         self.far = nn.Conv1d(64, 64, 3, padding=1)
-        self.head = nn.Linear(64, 7)
+        self.head = nn.Linear(64, classes)
         self._start_at_full_scale()
 
     def _start_at_full_scale(self) -> None:

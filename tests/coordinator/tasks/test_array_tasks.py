@@ -1,7 +1,11 @@
+import sys
+
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
+from coordinator.export.step import export_step
 from coordinator.tasks.array_task import ArrayTask
 from coordinator.tasks.examples import Examples, joined
 from coordinator.tasks.registry import ARRAY_TASKS, array_task_by_name
@@ -12,7 +16,10 @@ SHAPES = {
     "digits": (50_610, (64,), 1_437, 360, 10, 0),
     "mnist": (220_874, (1, 28, 28), 60_000, 10_000, 10, 0),
     "fashion-mnist": (220_874, (1, 28, 28), 60_000, 10_000, 10, 0),
+    "cifar10": (77_850, (3, 32, 32), 50_000, 10_000, 10, 0),
     "watch": (24_103, (6, 100), 3_453, 732, 7, 10),
+    "motions": (23_908, (6, 100), 40, 40, 4, 0),
+    "spoken-digits": (34_026, (1, 32, 32), 2_700, 300, 10, 6),
 }
 
 
@@ -45,10 +52,30 @@ def test_data_are_whole_standardised_and_owned(name: str) -> None:
     assert train.x.std() == pytest.approx(1, abs=0.05)
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+@pytest.mark.parametrize("name", sorted(set(SHAPES) - {"digits", "watch"}))
 def test_set_that_is_not_at_hand_names_its_source(name: str, nothing_at_hand: None) -> None:
-    with pytest.raises(DataError, match=rf"{name}/.* is neither in .*get it from .*GRADSIEVE_DATA"):
+    with pytest.raises(DataError, match=r"is neither in .*get it from .*GRADSIEVE_DATA"):
         ARRAY_TASKS[name].load()
+
+
+def test_digits_without_scikit_learn_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(DataError, match=r"scikit-learn: install gradsieve\[bench\]"):
+        ARRAY_TASKS["digits"].load()
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10", "spoken-digits"])
+def test_model_and_its_gradient_export_for_devices(name: str) -> None:
+    _, shape, _, _, classes, _ = SHAPES[name]
+    task = ARRAY_TASKS[name]
+    torch.manual_seed(0)
+    model, x = task.model().eval(), torch.randn(4, *shape)
+    graphs = export_step(model, task.loss, x, torch.zeros(4, dtype=torch.int64))
+    named = {f"p.{tensor_name}": part.detach().numpy() for tensor_name, part in model.named_parameters()}
+    (logits,) = onnxruntime.InferenceSession(graphs.predict).run(["y"], {"x": x.numpy(), **named})
+    assert logits.shape == (4, classes)
+    with torch.inference_mode():
+        np.testing.assert_allclose(logits, model(x), atol=1e-4)
 
 
 def test_unknown_task_names_those_there_are() -> None:

@@ -41,19 +41,31 @@ def test_cache_is_asked_last(tmp_path: Path) -> None:
     assert find("set", "file.txt", "a friend") == beside
 
 
-def test_array_is_made_once_for_the_same_content(tmp_path: Path) -> None:
+def test_arrays_are_made_once_of_the_same_content(tmp_path: Path) -> None:
     origin = _put(tmp_path, "one")
-    made = np.arange(3, dtype=np.float32)
+    made: dict[str, np.ndarray] = {"x": np.arange(3, dtype=np.float32), "y": np.zeros((2, 0), np.uint8)}
     first = kept("halves", origin, lambda: made)
     again = kept("halves", origin, lambda: pytest.fail("made twice"))
-    assert first.tolist() == again.tolist() == [0, 1, 2]
-    assert again.dtype == np.float32
+    for arrays in (first, again):
+        assert arrays["x"].tolist() == [0, 1, 2]
+        assert {name: (part.dtype, part.shape) for name, part in arrays.items()} == {
+            name: (part.dtype, part.shape) for name, part in made.items()
+        }
     assert len(list((tmp_path / "cache" / "gradsieve").iterdir())) == 1
 
 
-def test_array_is_made_anew_for_other_content_or_another_name(tmp_path: Path) -> None:
+def test_arrays_are_made_anew_of_other_content_or_by_another_name(tmp_path: Path) -> None:
     origin = _put(tmp_path, "one")
-    kept("halves", origin, lambda: np.zeros(1))
-    assert kept("thirds", origin, lambda: np.ones(1)).tolist() == [1]
+    kept("halves", origin, lambda: {"x": np.zeros(1)})
+    assert kept("thirds", origin, lambda: {"x": np.ones(1)})["x"].tolist() == [1]
     origin.write_text("two")
-    assert kept("halves", origin, lambda: np.ones(1)).tolist() == [1]
+    assert kept("halves", origin, lambda: {"x": np.ones(1)})["x"].tolist() == [1]
+
+
+def test_failure_while_making_leaves_nothing_in_the_cache(tmp_path: Path) -> None:
+    def fail() -> dict[str, np.ndarray]:
+        raise DataError("spoilt")
+
+    with pytest.raises(DataError, match="spoilt"):
+        kept("halves", _put(tmp_path), fail)
+    assert not list((tmp_path / "cache").rglob("*.npz"))
