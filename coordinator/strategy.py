@@ -127,10 +127,11 @@ class SieveStrategy(Strategy):
             if reply.has_error():
                 self.tally.failures.append(reply.error.reason or "")
                 continue
-            content = reply.content.config_records["update"]["content"]
-            update = UpdateObject.unpack(bytes(content))  # type: ignore[arg-type]  # always bytes: the grid's
-            gathered.add(update)
+            record = reply.content.config_records["update"]
+            update = UpdateObject.unpack(bytes(record["content"]))  # type: ignore[arg-type]  # always bytes: the grid's
+            gathered.add(str(record["device"]), update)
             self._count(update.header)
+        self.server.remember(gathered)
         if self.tally.updates < self.job.fleet.minimum_updates:
             log.warning("round %d is void: %d updates, at least %d are wanted; the model stays",
                         server_round, self.tally.updates, self.job.fleet.minimum_updates)  # fmt: skip
@@ -166,16 +167,11 @@ class SieveStrategy(Strategy):
 
     def state(self) -> dict[str, np.ndarray]:
         """All arrays that the next round follows from."""
-        state: dict[str, np.ndarray] = {f"model.{k}": v for k, v in self.model.state().items()}
-        state |= {f"predictor.{k}": v for k, v in self.predictor.state().items()}
-        return state | {"delta": np.frombuffer(self.model.delta, np.uint8)}
+        return self.server.state()
 
     def restore(self, state: dict[str, np.ndarray], base: str | None) -> None:
         """Continue from a checkpoint's arrays, bit for bit; `base` is the digest that the delta starts from."""
-        parts = {prefix: {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-                 for prefix in ("model.", "predictor.")}  # fmt: skip
-        self.model.restore(parts["model."], base, state["delta"].tobytes())
-        self.predictor.restore(parts["predictor."])
+        self.server.restore(state, base)
 
     def _messages(self, server_round: int, message_type: str, grid: Grid) -> list[Message]:
         record = RecordDict({RECORD: offer_to_record(self.offer(server_round))})

@@ -44,7 +44,7 @@ class FrameBits:
         if content is None:
             return cls()
         axis, sent = content.regions.axis, len(content.positions)
-        coded = Gaps.of(content.positions, axis.bounds).length(content.regions.scale.parameters(grouping))
+        coded = Gaps.of(content.positions, axis.bounds).length(content.regions.scale.parameters(axis))
         _, alike = Gaps.within(np.sort(axis.scatter(content.positions)), layout.size).shortest_parameter(
             covering_parameter(layout.size)
         )

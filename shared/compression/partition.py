@@ -15,8 +15,9 @@ from shared.compression.codec import Encoded, SparseUpdate
 from shared.compression.dense import DENSE_WIRE_ID, DenseCodec, dense_bytes
 from shared.compression.fitting import Fitting
 from shared.compression.frame import PARTITION_WIRE_ID, Content, Draft, read_content
+from shared.compression.history import SendHistory
 from shared.compression.plan import NUM_CLASSES, Plan
-from shared.compression.prior import Prior, PriorKind, expected_lengths
+from shared.compression.prior import Prior, PriorKind, expected_lengths, is_of_client
 from shared.compression.scale import SCALE_LENGTH, Scale
 from shared.compression.sieve import Candidates, likely_count, sieve
 from shared.errors import DecodeError
@@ -119,6 +120,15 @@ def read_frame(frame: bytes, layout: Layout, plan: Plan) -> Content | None:
     if frame[:1] != EMPTY_FRAME or len(frame) >= dense_bytes(layout):
         raise DecodeError(f"{len(frame)} bytes are no partition frame of a layout of {layout.size} values")
     return read_content(BitReader(frame[1:]), layout, plan)
+
+
+def history_after(history: SendHistory, frame: bytes, sent: I64, layout: Layout) -> SendHistory:
+    """A client's history once a frame that sends values at `sent` int64 `[k]` was accepted.
+
+    It begins anew with a frame that was made without it: so both ends agree again after either has lost it.
+    """
+    known = frame[:1] == EMPTY_FRAME and len(frame) > 1 and is_of_client(BitReader(frame[1:2]))
+    return (history if known else SendHistory.empty(layout)).after(sent, layout)
 
 
 def _delivered(members: I64, values: F32, candidates: Candidates, layout: Layout) -> SparseUpdate:

@@ -173,6 +173,11 @@ class Prior:
         return prior
 
 
+def is_of_client(reader: BitReader) -> bool:
+    """Whether the prior that comes next is that of the client's history."""
+    return reader.take(KIND_BITS) == PriorKind.PUBLIC and reader.take(1) == 1
+
+
 def _check(kind: PriorKind, plan: Plan) -> bytes:
     """What a frame carries so that one made with another plan or history is refused."""
     if kind is PriorKind.PUBLIC:
