@@ -61,6 +61,7 @@ class Downlink(JobPart):
 
     codec: CodecName = Field("partition", description="name of a codec; see docs/compression.md")
     budget_bytes: int = Field(3000, ge=16, description="codec frame of one round's delta")
+    history_rounds: int = Field(32, ge=0, le=256, description="earlier deltas offered to devices that missed rounds")
 
 
 class Server(JobPart):

@@ -43,7 +43,7 @@ class SieveServer:
 
     def __init__(self, job: Job, layout: Layout, initial: F32, trust: Trust = "better") -> None:
         self._job, self._layout = job, layout
-        self.model = ServerModel(layout, initial)
+        self.model = ServerModel(layout, initial, job.downlink.history_rounds)
         self.predictor = BlockPredictor(layout, job.seed, trust)
         self._downlink = codec_by_name(job.downlink.codec)
 

@@ -18,6 +18,7 @@ from coordinator.round_offer import RECORD, RoundOffer, offer_to_record
 from coordinator.server_model import model_bytes
 from coordinator.sieve_server import SieveServer
 from shared.compression.plan import Plan
+from shared.delta_chain import Step, pack_history
 from shared.layout import F32, Layout
 from shared.messages import BlobRef, LocalWork, RoundManifest
 from shared.update import UpdateHeader, UpdateObject
@@ -93,11 +94,11 @@ class SieveStrategy(Strategy):
             attachment.extend(content)
             return _ref(content, offset=len(attachment) - len(content))
 
-        model, delta = model_bytes(self.model.public), self.model.delta
-        blobs = {_ref(content).digest: content for content in (self._bundle, model)}
+        model, delta, earlier = model_bytes(self.model.public), self.model.delta, self.model.earlier
+        history = pack_history([Step(link.base, _ref(link.frame)) for link in earlier]) if earlier else b""
         small = len(delta) <= LARGEST_INLINE_BYTES
-        if delta and not small:
-            blobs[_ref(delta).digest] = delta
+        fetched = [self._bundle, model, history, *(link.frame for link in earlier), b"" if small else delta]
+        blobs = {_ref(content).digest: content for content in fetched if content}
         manifest = RoundManifest(
             run=self.run,
             server_round=server_round,
@@ -105,6 +106,7 @@ class SieveStrategy(Strategy):
             model=_ref(model),
             base=self.model.base,
             delta=None if not delta else inline(delta) if small else _ref(delta),
+            history=_ref(history) if history else None,
             plan=inline(self.plan_of(server_round).to_bytes()),
             work=self._local_work(server_round),
         )

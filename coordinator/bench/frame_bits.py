@@ -43,9 +43,9 @@ class FrameBits:
         content = read_frame(frame, layout, plan) if frame[:1] == bytes([PARTITION_WIRE_ID]) else None
         if content is None:
             return cls()
-        grouping, sent = content.regions.grouping, len(content.positions)
-        coded = Gaps.of(content.positions, grouping.bounds).length(content.regions.scale.parameters(grouping))
-        _, alike = Gaps.within(np.sort(grouping.scatter(content.positions)), layout.size).shortest_parameter(
+        axis, sent = content.regions.axis, len(content.positions)
+        coded = Gaps.of(content.positions, axis.bounds).length(content.regions.scale.parameters(axis))
+        _, alike = Gaps.within(np.sort(axis.scatter(content.positions)), layout.size).shortest_parameter(
             covering_parameter(layout.size)
         )
         return cls(
@@ -62,7 +62,7 @@ class FrameBits:
 
 
 def _ideal(content: Content) -> float:
-    bounds = content.regions.grouping.bounds
+    bounds = content.regions.axis.bounds
     of_group = np.searchsorted(bounds, content.positions, side="right") - 1
     sent = np.bincount(of_group, minlength=len(bounds) - 1)
     magnitude = np.unique(np.abs(content.values), return_inverse=True)[1]

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shared.compression.axis import Axis
 from shared.compression.frame import Draft
-from shared.compression.grouping import Grouping
 from shared.compression.histogram import U32
 from shared.compression.levels import LevelMap
 from shared.compression.plan import Plan
@@ -30,7 +30,7 @@ class Fitting:
 
     candidates: Candidates
     prior: Prior
-    grouping: Grouping
+    axis: Axis
     order: I64 | None
     positions: I64
     bits: U32
@@ -38,19 +38,20 @@ class Fitting:
     prior_bits: int
 
     @classmethod
-    def of(cls, candidates: Candidates, runs: I64, prior: Prior, layout: Layout, plan: Plan) -> "Fitting":
+    def of(
+        cls, candidates: Candidates, runs: I64, prior: Prior, prior_bits: int, layout: Layout, plan: Plan
+    ) -> "Fitting":
         """Gather the candidates, of which `runs` int64 `[blocks + 1]` numbers each block's first; choose the cut."""
-        grouping = Grouping.of(prior.classes, layout)
+        axis = prior.axis(layout)
         order, positions, bits = None, candidates.indices, candidates.bits
-        if len(grouping.classes) > 1:
-            order, positions = grouping.gather(candidates.indices, runs)
+        if len(axis.classes) > 1:
+            order, positions = axis.gather(candidates.indices, runs)
             bits = bits[order]
-        binned = Binned.of(bits, np.searchsorted(positions, grouping.bounds))
-        extents = (grouping.bounds[1:] - grouping.bounds[:-1]).astype(np.float64)
-        prior_bits = prior.length(layout, plan)
-        live_groups = int(np.count_nonzero(grouping.classes))
+        binned = Binned.of(bits, positions.searchsorted(axis.bounds))
+        extents = (axis.bounds[1:] - axis.bounds[:-1]).astype(np.float64)
+        live_groups = int(np.count_nonzero(axis.classes))
         cut = choose_cut(binned, extents, live_groups, 8.0 * plan.budget_bytes - prior_bits - FIXED_HEAD_BITS)
-        return cls(candidates, prior, grouping, order, positions, bits, cut, prior_bits)
+        return cls(candidates, prior, axis, order, positions, bits, cut, prior_bits)
 
     def fill(self, plan: Plan) -> Draft | None:
         """The draft that fills the budget, None where not even one value fits it."""
@@ -67,12 +68,12 @@ class Fitting:
         """The draft of the `count` largest values; with the shortest scale, or a given one that suits about as many."""
         flags = self.candidates.first(count)
         chosen = (flags if self.order is None else flags[self.order]).nonzero()[0]
-        gaps, bits = Gaps.of(self.positions[chosen], self.grouping.bounds), self.bits[chosen]
-        scale = scale or Scale.shortest(gaps, self.grouping)
+        gaps, bits = Gaps.of(self.positions[chosen], self.axis.bounds), self.bits[chosen]
+        scale = scale or Scale.shortest(gaps, self.axis)
         members = chosen if self.order is None else self.order[chosen]
         key_groups = self.cut.key_groups
         maps = self._maps(bits, int(gaps.first[key_groups]))
-        return Draft(self.prior, self.grouping, key_groups, members, gaps, scale, maps, self.prior_bits)
+        return Draft(self.prior, self.axis, key_groups, members, gaps, scale, maps, self.prior_bits)
 
     def _maps(self, bits: U32, split: int) -> tuple[LevelMap, ...]:
         """The levels of values of which the first `split` are in the key region."""

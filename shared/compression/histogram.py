@@ -20,8 +20,8 @@ FINE_SHIFT = 17
 LARGEST_SAMPLE = 1 << 16
 SAMPLE_MARGIN = 16
 
-QUICK_SAMPLE = 1 << 14
-CHUNK, LONGEST = 1 << 17, 1 << 20
+QUICK_SAMPLE = 1 << 13
+CHUNK, LONGEST = 1 << 18, 1 << 20
 """Values that are compared at a time, so that what is computed of them stays in the cache; and looked for at a time."""
 
 SIGN_MASK = np.uint32(0x7FFF_FFFF)
@@ -78,10 +78,10 @@ def likely_edge(signed: U32, most: int) -> int:
     wanted = most // stride
     wanted += (2 * math.isqrt(wanted) + 4) * (stride > 1)
     counts = np.bincount((signed[::stride] & SIGN_MASK) >> FINE_SHIFT)
-    above = np.cumsum(counts[::-1])
+    above = counts[::-1].cumsum()
     if wanted >= above[-1]:
         return 1 << BIN_SHIFT
-    edge = len(counts) - 1 - int(np.searchsorted(above, wanted)) << FINE_SHIFT
+    edge = len(counts) - 1 - int(above.searchsorted(wanted)) << FINE_SHIFT
     return min(max(edge, 1 << BIN_SHIFT), INFINITY_BITS)
 
 

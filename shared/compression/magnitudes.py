@@ -1,6 +1,5 @@
 """The magnitudes that stand for the sent values: the best 1 to 4 levels of a histogram, and their 15 or 8 bits each."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,8 @@ from shared.errors import DecodeError
 from shared.layout import F32, I64
 
 MOST_LEVELS = 4
-EXPONENT_BITS, EXPONENT_SHIFT = 8, 23
+EXPONENT_SHIFT, EXPONENT_BIAS = 23, 126
+SUM_BITS = 53
 BASE_SHIFT = 16
 BASE_BITS = 15
 STEP_SHIFT = 18
@@ -22,6 +22,7 @@ STEP_BITS = 8
 MARK_PARAMETER_BITS = 3
 LEVEL_HEAD_BITS = STEP_BITS + MARK_PARAMETER_BITS
 LARGEST_BASE = (INFINITY_BITS >> BASE_SHIFT) - 1
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,8 @@ def level_curves(counts: F64, sums: F64) -> LevelCurves:
     above = np.zeros((2, regions, bins + 1))
     above[0, :, :bins], above[1, :, :bins] = counts, sums
     inside, held = above[:, :, :bins, np.newaxis] - above[:, :, np.newaxis, :]
-    interval = np.where(inside > 0, held * held / np.maximum(inside, 1.0), -np.inf)
+    interval = held * held / np.maximum(inside, 1.0)
+    np.putmask(interval, inside <= 0, -np.inf)
     energy, bits = np.zeros((MOST_LEVELS, regions, bins + 1)), np.zeros((MOST_LEVELS, regions, bins + 1))
     split = np.full((MOST_LEVELS, regions, bins), bins)
     energy[0, :, :bins] = interval[:, :, bins]
@@ -79,17 +81,28 @@ def level_curves(counts: F64, sums: F64) -> LevelCurves:
 
 def mean_bits(bits: U32) -> int:
     """The bit pattern of the mean magnitude; summed exactly, so the same on every CPU. Some value must be given."""
-    return level_means(bits, np.zeros(len(bits), np.int64), 1)[0]
+    return level_means(bits, np.zeros(len(bits), np.uint8), 1)[0]
 
 
-def level_means(bits: U32, level: I64, levels: int) -> list[int]:
-    """The same for the values of each level; `level` int64 `[k]` is each value's, and every level has some."""
-    # The values of a bin share their exponent, so that its sum is exact: 2 ** 29 of them fit 53 bits.
-    sums = np.bincount((level << EXPONENT_BITS) + (bits >> EXPONENT_SHIFT), magnitudes(bits), levels << EXPONENT_BITS)
-    rows = sums.reshape(levels, 1 << EXPONENT_BITS).tolist()
-    means = [math.fsum(row) / count for row, count in zip(rows, np.bincount(level).tolist(), strict=True)]
+def level_means(bits: U32, level: U8 | I64, levels: int) -> list[int]:
+    """The same for the values of each level; `level` `[k]`, of integers, is each value's, and every level has some."""
+    # In whole steps of a small part of the largest, so small that any sum of them is exact.
+    highest = int(bits.max()) >> EXPONENT_SHIFT
+    steps = 2.0 ** (EXPONENT_BIAS + SUM_BITS - len(bits).bit_length() - highest)
+    whole = np.floor(magnitudes(bits) * steps)
+    means = []
+    for number in range(levels):
+        among = level == number
+        means.append(float(np.add.reduce(whole * among)) / steps / np.count_nonzero(among))
     patterns: list[int] = np.array(means, np.float32).view(np.uint32).tolist()
     return patterns
+
+
+def amplified(patterns: list[int], eighths: int) -> list[int]:
+    """The bit patterns of so many eighths of magnitudes, none beyond the largest finite one."""
+    floats = np.array(patterns, np.uint32).view(np.float32).astype(np.float64) * (eighths / 8)
+    finite: list[int] = np.minimum(floats, LARGEST_FLOAT).astype(np.float32).view(np.uint32).tolist()
+    return finite
 
 
 def write_base(writer: BitWriter, pattern: int) -> int:

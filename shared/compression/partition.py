@@ -15,16 +15,17 @@ from shared.compression.codec import Encoded, SparseUpdate
 from shared.compression.dense import DENSE_WIRE_ID, DenseCodec, dense_bytes
 from shared.compression.fitting import Fitting
 from shared.compression.frame import PARTITION_WIRE_ID, Content, Draft, read_content
-from shared.compression.grouping import Grouping
-from shared.compression.histogram import signs
-from shared.compression.plan import DENSEST_CLASS, Plan
+from shared.compression.plan import NUM_CLASSES, Plan
 from shared.compression.prior import Prior, PriorKind, expected_lengths
 from shared.compression.scale import SCALE_LENGTH, Scale
 from shared.compression.sieve import Candidates, likely_count, sieve
 from shared.errors import DecodeError
 from shared.layout import F32, I64, Layout
 
+ZERO = np.zeros(1, np.int64)
 EMPTY_FRAME = bytes([PARTITION_WIRE_ID])
+HISTORY_FAVOUR = 7 / 8
+
 
 
 class PartitionCodec:
@@ -45,7 +46,7 @@ class PartitionCodec:
         if filled is None:
             return Encoded(EMPTY_FRAME, SparseUpdate.nothing(layout.size))
         draft, candidates = filled.draft, filled.candidates
-        frame, values = draft.write(signs(update, candidates.indices[draft.members]), layout, plan)
+        frame, values = draft.write(candidates.negative(draft.members), layout, plan)
         delivered = _delivered(draft.members, values, candidates, layout)
         return Encoded(frame, delivered, draft.threshold)
 
@@ -56,7 +57,7 @@ class PartitionCodec:
         content = read_frame(frame, layout, plan)
         if content is None:
             return SparseUpdate.nothing(layout.size)
-        indices = content.regions.grouping.scatter(content.positions)
+        indices = content.regions.axis.scatter(content.positions)
         order = np.argsort(indices, kind="stable")
         return SparseUpdate(layout.size, indices[order], content.values[order])
 
@@ -75,28 +76,41 @@ class _Filled:
 
 def _fill(layout: Layout, plan: Plan, candidates: Candidates) -> _Filled | None:
     """The draft that fills the budget under whichever prior is expected to serve best."""
-    runs = np.searchsorted(candidates.indices, layout.block_starts)
-    likely = candidates.first(min(likely_count(layout.size, plan.budget_bytes), len(candidates.indices)))
-    before = np.concatenate([np.zeros(1, np.int64), np.cumsum(likely)])[runs]
-    prior = _shortest_prior(before[1:] - before[:-1], layout, plan)
-    draft = Fitting.of(candidates, runs, prior, layout, plan).fill(plan)
+    runs = candidates.indices.searchsorted(layout.block_starts)
+    likely = candidates.about_first(likely_count(layout.size, plan.budget_bytes))
+    before = np.concatenate([ZERO, likely.cumsum()])[runs]
+    prior, prior_bits = _shortest_prior(before[1:] - before[:-1], candidates.indices[likely], layout, plan)
+    draft = Fitting.of(candidates, runs, prior, prior_bits, layout, plan).fill(plan)
     if draft is None and prior.kind is not PriorKind.WHOLE:
-        draft = Fitting.of(candidates, runs, Prior.whole(layout), layout, plan).fill(plan)
+        whole = Prior.whole(layout)
+        draft = Fitting.of(candidates, runs, whole, whole.length(layout, plan), layout, plan).fill(plan)
     return None if draft is None else _Filled(draft, candidates)
 
 
-def _shortest_prior(sent: I64, layout: Layout, plan: Plan) -> Prior:
-    """The prior under which so many values of each block, int64 `[blocks]`, are expected to take the fewest bits."""
+def _shortest_prior(sent: I64, indices: I64, layout: Layout, plan: Plan) -> tuple[Prior, int]:
+    """The prior under which values at `indices` int64 `[k]` take the fewest bits, and its own bits.
+
+    `sent` int64 `[blocks]` counts them by block. A client's history is given up only where it misleads, since it begins
+    anew when it is not used.
+    """
     priors = [Prior.whole(layout), Prior.tensors(sent, layout), Prior.blocks(sent, layout)]
+    own = [prior.length(layout, plan) for prior in priors]
     expected = expected_lengths(priors, sent, layout).tolist()
-    lengths = [SCALE_LENGTH + prior.length(layout, plan) + bits for prior, bits in zip(priors, expected, strict=True)]
-    if plan.density_classes is not None:
-        public = Prior.public(plan, layout)
-        grouping = Grouping.of(public.classes, layout)
-        counts = np.bincount(public.classes, sent, DENSEST_CLASS + 1).astype(np.int64)[grouping.classes]
-        priors.append(public)
-        lengths.append(Scale.expected_length(counts, grouping) + public.length(layout, plan))
-    return priors[int(np.argmin(lengths))]
+    lengths = [SCALE_LENGTH + length + bits for length, bits in zip(own, expected, strict=True)]
+    shared = Prior.shared(plan, layout)
+    if shared is not None:
+        axis = shared.axis(layout)
+        of_class = (
+            np.bincount(shared.classes[indices], minlength=NUM_CLASSES)
+            if shared.by_value
+            else np.bincount(shared.classes, sent, NUM_CLASSES).astype(np.int64)
+        )
+        priors.append(shared)
+        own.append(shared.length(layout, plan))
+        length = Scale.expected_length(of_class[axis.classes], axis) + own[-1]
+        lengths.append(length * HISTORY_FAVOUR if shared.kind is PriorKind.CLIENT else length)
+    best = lengths.index(min(lengths))
+    return priors[best], own[best]
 
 
 def read_frame(frame: bytes, layout: Layout, plan: Plan) -> Content | None:

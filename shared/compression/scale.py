@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shared.compression.axis import Axis
 from shared.compression.bits import BitReader, BitWriter
-from shared.compression.grouping import Grouping
 from shared.compression.rice import Gaps, covering_parameter
 from shared.layout import I64
 
@@ -31,12 +31,12 @@ class Scale:
             return SCALE_LENGTH
         return SCALE_LENGTH + len(self.corrections) + int(np.count_nonzero(self.corrections))
 
-    def parameters(self, grouping: Grouping) -> I64:
+    def parameters(self, axis: Axis) -> I64:
         """The Rice parameter of every group: int64 `[groups]`."""
-        derived: I64 = _derived(LEVELS[self.level : self.level + 1], grouping)[0]
+        derived: I64 = _derived(LEVELS[self.level : self.level + 1], axis)[0]
         if self.corrections is None:
             return derived
-        corrected: I64 = np.minimum(np.maximum(derived + self.corrections, 0), grouping.covering)
+        corrected: I64 = np.minimum(np.maximum(derived + self.corrections, 0), axis.covering)
         return corrected
 
     def write(self, writer: BitWriter) -> None:
@@ -55,15 +55,19 @@ class Scale:
         return cls(level, np.array([(1 - 2 * reader.take(1)) if reader.take(1) else 0 for _ in range(groups)]))
 
     @classmethod
-    def shortest(cls, gaps: Gaps, grouping: Grouping) -> "Scale":
+    def shortest(cls, gaps: Gaps, axis: Axis) -> "Scale":
         """The scale under which it and the positions take the fewest bits, or so few that it hardly matters."""
-        middle, levels = _promising(gaps.count, grouping)
-        moved = _moved(levels, grouping)
+        if len(axis.classes) == 1:
+            density = int(axis.classes[0])
+            most = min(int(axis.covering[0]), NUM_SCALES - max(density, 1))
+            return cls(max(gaps.shortest_parameter(most)[0] + density - 1, 0), None)
+        middle, levels = _promising(gaps.count, axis)
+        moved = _moved(levels, axis)
         near = np.minimum(np.maximum(moved, middle - 1), middle + 1)
         lengths = gaps.lengths_near(middle)[near - middle + 1, np.arange(len(middle))]
         if (near != moved).any():
             # Further away than one, where no group would be by itself, a bound does: a bit a value, or all skips.
-            extents = grouping.bounds[1:] - grouping.bounds[:-1]
+            extents = axis.bounds[1:] - axis.bounds[:-1]
             lengths += np.maximum((moved - near) * gaps.count, (extents >> moved) - (extents >> near))
         return cls._best(levels, lengths)
 
@@ -79,10 +83,10 @@ class Scale:
         return cls(int(levels[best]), CORRECTIONS[costs[:, best].argmin(axis=0), 0, 0])
 
     @staticmethod
-    def expected_length(counts: I64, grouping: Grouping) -> float:
+    def expected_length(counts: I64, axis: Axis) -> float:
         """About the bits of the shortest scale and of so many positions, int64 `[groups]`, scattered in each group."""
-        empty = grouping.bounds[1:] - grouping.bounds[:-1] - counts
-        moved = _moved(_promising(counts, grouping)[1], grouping)
+        empty = axis.bounds[1:] - axis.bounds[:-1] - counts
+        moved = _moved(_promising(counts, axis)[1], axis)
         # Of a gap's share of 2 ** b half a skip is lost by rounding, and a little less where gaps are short.
         skips = np.maximum(np.ldexp(empty + counts * 0.5, -moved) - counts * 0.4375, 0.0)
         bits = skips + counts * (moved + 1)
@@ -90,14 +94,14 @@ class Scale:
         return SCALE_LENGTH + float(min(np.add.reduce(bits[0], axis=1).min(), corrected.min()))
 
 
-def _promising(counts: I64, grouping: Grouping) -> tuple[I64, I64]:
+def _promising(counts: I64, axis: Axis) -> tuple[I64, I64]:
     """For each group about the best parameter, int64 `[groups]`; and the levels that can belong to the shortest scale.
 
     These are int64 and rising.
     """
     first, last, middles = NUM_SCALES - 1, 0, []
-    extents = (grouping.bounds[1:] - grouping.bounds[:-1]).tolist()
-    for density, extent, count in zip(grouping.classes.tolist(), extents, counts.tolist(), strict=True):
+    extents = (axis.bounds[1:] - axis.bounds[:-1]).tolist()
+    for density, extent, count in zip(axis.classes.tolist(), extents, counts.tolist(), strict=True):
         # From a parameter of log2 of the mean gap, one up or down may be shorter, and two never.
         middle = max(((extent - count) // count).bit_length() - 1, 0) if count else covering_parameter(extent)
         middles.append(middle)
@@ -107,14 +111,11 @@ def _promising(counts: I64, grouping: Grouping) -> tuple[I64, I64]:
     return np.array(middles), levels
 
 
-def _moved(levels: I64, grouping: Grouping) -> I64:
+def _moved(levels: I64, axis: Axis) -> I64:
     """Parameters int64 `[3, levels, groups]`: without correction, one more, one less."""
-    moved: I64 = np.minimum(np.maximum(_derived(levels, grouping) + CORRECTIONS, 0), grouping.covering)
-    return moved
+    return np.minimum(np.maximum(_derived(levels, axis) + CORRECTIONS, 0), axis.covering)
 
 
-def _derived(levels: I64, grouping: Grouping) -> I64:
+def _derived(levels: I64, axis: Axis) -> I64:
     """Parameters int64 `[levels, groups]`: one more an octave, the covering one for dead blocks."""
-    covering = grouping.covering
-    steps = levels[:, np.newaxis] + 1 - grouping.classes
-    return np.where(grouping.classes == 0, covering, np.minimum(np.maximum(steps, 0), covering))
+    return np.minimum(np.maximum(levels[:, np.newaxis] + axis.steps, 0), axis.covering)

@@ -62,7 +62,7 @@ def test_one_level_at_high_ratios_and_more_at_low_ones() -> None:
     assert len(cuts[1].key) >= 2
 
 
-def test_sums_of_bins_are_those_of_the_values_within_a_percent() -> None:
+def test_sums_of_bins_are_those_of_the_values_within_three_percent() -> None:
     bits = magnitude_bits(gradient(), LAYOUT)
     first = np.array([0, 9_000, 9_000, SIZE])
     binned = Binned.of(bits, first)
@@ -70,7 +70,7 @@ def test_sums_of_bins_are_those_of_the_values_within_a_percent() -> None:
         values = bits[start:end]
         for edge, count, total in zip(binned.edges, binned.counts[group], binned.sums[group], strict=True):
             assert count == np.count_nonzero(values >= edge)
-            assert total == pytest.approx(float(values[values >= edge].view(np.float32).astype(float).sum()), rel=0.01)
+            assert total == pytest.approx(float(values[values >= edge].view(np.float32).astype(float).sum()), rel=0.03)
 
 
 @pytest.mark.parametrize("most", [1, 100, SIZE])
