@@ -7,6 +7,7 @@ from coordinator.job import Job
 from coordinator.predictor import BlockPredictor, SieveFacts, Trust
 from coordinator.server_model import ServerModel
 from shared.compression.codec import SparseUpdate
+from shared.compression.history import SendHistory
 from shared.compression.plan import Plan, plan_from_densities
 from shared.compression.registry import codec_by_name, decode_frame
 from shared.layout import F32, Layout
@@ -26,10 +27,13 @@ class Gathering:
     def __post_init__(self) -> None:
         self.mean = WeightedMean(self.layout.size)
 
-    def add(self, update: UpdateObject) -> SparseUpdate:
-        """Decode an update and count it; returns what it delivered. Raises `DecodeError`."""
+    def add(self, update: UpdateObject, history: SendHistory | None = None) -> SparseUpdate:
+        """Decode an update of a client whose `history` both ends know, and count it; returns what it delivered.
+
+        Raises `DecodeError`.
+        """
         header = update.header
-        sparse = decode_frame(update.frame, self.layout, self.plan)
+        sparse = decode_frame(update.frame, self.layout, self.plan.knowing(history))
         self.mean.add(sparse, header.examples if self.by_examples else 1)
         self.facts.append(SieveFacts.of(sparse, self.layout, header.threshold))
         return sparse

@@ -4,7 +4,7 @@ Every upload is encoded, packed, read back from its bytes and counted; so are pl
 client that receives them.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from coordinator.tasks.array_task import ArrayTask
 from coordinator.tasks.examples import Examples
 from shared.compression.codec import SparseUpdate
 from shared.compression.dgc import dgc_warmup_budget
+from shared.compression.history import SendHistory
 from shared.compression.plan import Plan
 from shared.errors import DecodeError
 from shared.update import UpdateHeader, UpdateObject, base_tag, run_tag
@@ -66,19 +67,26 @@ class Federation:
         shares = [self.train.take(indices) for indices in self.cell.split(self.train)]
         clients = [EmulatedClient(n, share, recipe, seed, self.layout) for n, share in enumerate(shares)]
         self._clients = {f"client-{number:05}": client for number, client in enumerate(clients)}
+        # What both ends know of each client: kept once here, since the frame's tag proves that they agree.
+        self._histories = {name: SendHistory.empty(self.layout) for name in self._clients}
         self._deltas: list[int] = []
         self._held: dict[str, int] = {}
 
     def play_round(self) -> float:
         """One round of all that are asked; returns their mean training loss."""
         self.server_round += 1
+        recipe = self.cell.recipe
         order = self._order()
         gathered, losses = self.server.gather(order.plan), []
         base = base_tag(self.server.model.digest)
         for name in cohort(self._job, self.server_round, list(self._clients)):
             self._send_down(name, order.plan)
-            update = self._clients[name].train(order, self._model, self.task.loss)
-            self._take(update, base, gathered)
+            history = self._histories[name] if recipe.prior == "client" else None
+            known = replace(order, plan=order.plan.knowing(history))
+            update = self._clients[name].train(known, self._model, self.task.loss)
+            decoded = self._take(update, base, gathered, history)
+            if history is not None:
+                self._histories[name] = history.after(decoded.indices, self.layout)
             losses.append(update.loss)
         self.server.step(gathered)
         self._deltas.append(len(self.server.model.delta))
@@ -95,7 +103,8 @@ class Federation:
             budget_bytes = dgc_warmup_budget(
                 self.server_round, recipe.dgc_warmup_rounds, self.layout.size, budget_bytes
             )
-        plan = Plan.from_bytes(self.server.next_plan(budget_bytes).to_bytes(), self.layout)
+        plan = replace(self.server.next_plan(budget_bytes), gain_eighths=recipe.gain_eighths)
+        plan = Plan.from_bytes(plan.to_bytes(), self.layout)
         rate = work.rate_at(self.server_round, self._job.rounds)
         return RoundOrder(
             self.server_round, self.server.model.public, plan, work.model_copy(update={"learning_rate": rate})
@@ -111,20 +120,21 @@ class Federation:
         self._held[name] = now
         self.traffic.plan_bytes += len(plan.to_bytes())
 
-    def _take(self, update: LocalUpdate, base: bytes, gathered: Gathering) -> None:
+    def _take(self, update: LocalUpdate, base: bytes, gathered: Gathering, history: SendHistory | None) -> SparseUpdate:
         """Pack an update, read it back from its bytes and count it; raises `DecodeError` where the two differ."""
         content = UpdateObject(self._header(update, base), update.encoded.frame).pack()
         arrived = UpdateObject.unpack(content)
-        decoded = gathered.add(arrived)
+        decoded = gathered.add(arrived, history)
         if not _is_same(decoded, update.encoded.delivered):
             raise DecodeError(f"codec {self.cell.recipe.codec} decodes something else than it delivers: report it")
-        self.bits = self.bits + FrameBits.of(arrived.frame, self.layout, gathered.plan)
+        self.bits = self.bits + FrameBits.of(arrived.frame, self.layout, gathered.plan.knowing(history))
         self.traffic.uploads += 1
         self.traffic.uplink_bytes += len(arrived.frame)
         self.traffic.object_bytes += len(content)
         self.traffic.dense_bytes += 4 * self.layout.size
         self.traffic.values_sent += len(decoded.indices)
         self.traffic.empty_frames += len(decoded.indices) == 0
+        return decoded
 
     def _header(self, update: LocalUpdate, base: bytes) -> UpdateHeader:
         return UpdateHeader(

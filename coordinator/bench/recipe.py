@@ -6,7 +6,9 @@ from typing import Literal
 
 from coordinator.job import Downlink, Fleet, Job, Server, Sieve, Work
 from coordinator.predictor import Trust
+from shared.compression.plan import PLAIN_GAIN_EIGHTHS
 
+Prior = Literal["client", "public", "none"]
 OptionValue = bool | int | float | str
 LEAST_BUDGET_BYTES = 16
 
@@ -24,7 +26,7 @@ class Recipe:
 
     codec: str
     ratio: float = 1.0
-    prior: Literal["public", "none"] = "none"
+    prior: Prior = "none"
     rounds: int = 40
     steps: int = 20
     batch_size: int = 32
@@ -42,12 +44,14 @@ class Recipe:
     dgc_clip_norm: float | None = None
     memory: Literal["own", "residual"] = "own"
     trust: Trust = "better"
+    gain_eighths: int = PLAIN_GAIN_EIGHTHS
     codec_options: tuple[tuple[str, OptionValue], ...] = ()
     variant: str = ""
     study: str = ""
 
     def job(self, task: str, seed: int, participation: float, size: int) -> Job:
         """The recipe as a job for a model of `size` values."""
+        plan_prior: Literal["public", "none"] = "none" if self.prior == "none" else "public"
         return Job(
             name="bench",
             task=task,
@@ -63,7 +67,7 @@ class Recipe:
                 clip_norm=self.clip_norm,
                 warmup_rounds=self.warmup_rounds,
             ),
-            sieve=Sieve(codec=self.codec, prior=self.prior, budget_bytes=budget_bytes(size, self.ratio)),
+            sieve=Sieve(codec=self.codec, prior=plan_prior, budget_bytes=budget_bytes(size, self.ratio)),
             downlink=Downlink(codec=self.downlink_codec, budget_bytes=budget_bytes(size, self.downlink_ratio)),
             server=Server(momentum=self.server_momentum, learning_rate=self.server_learning_rate),
             fleet=Fleet(participation=participation),

@@ -27,7 +27,6 @@ EMPTY_FRAME = bytes([PARTITION_WIRE_ID])
 HISTORY_FAVOUR = 7 / 8
 
 
-
 class PartitionCodec:
     """Sends the largest values by regions of predicted density; the plan's classes are the prior, if it has any."""
 
