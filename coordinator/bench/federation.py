@@ -4,7 +4,7 @@ Every upload is encoded, packed, read back from its bytes and counted; so are pl
 client that receives them.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -77,9 +77,12 @@ class Federation:
         base = base_tag(self.server.model.digest)
         for name in cohort(self._job, self.server_round, list(self._clients)):
             self._send_down(name, order.plan)
-            update = self._clients[name].train(order, self._model, self.task.loss)
-            self._take(update, base, gathered)
+            # A client's history is kept once for both ends, since each frame's check proves that they agree.
+            known = replace(order, plan=order.plan.knowing(self.server.history_of(name)))
+            update = self._clients[name].train(known, self._model, self.task.loss)
+            self._take(name, update, base, gathered, known.plan)
             losses.append(update.loss)
+        self.server.remember(gathered)
         self.server.step(gathered)
         self._deltas.append(len(self.server.model.delta))
         return float(np.mean(losses))
@@ -111,14 +114,14 @@ class Federation:
         self._held[name] = now
         self.traffic.plan_bytes += len(plan.to_bytes())
 
-    def _take(self, update: LocalUpdate, base: bytes, gathered: Gathering) -> None:
+    def _take(self, name: str, update: LocalUpdate, base: bytes, gathered: Gathering, plan: Plan) -> None:
         """Pack an update, read it back from its bytes and count it; raises `DecodeError` where the two differ."""
         content = UpdateObject(self._header(update, base), update.encoded.frame).pack()
         arrived = UpdateObject.unpack(content)
-        decoded = gathered.add(arrived)
+        decoded = gathered.add(name, arrived)
         if not _is_same(decoded, update.encoded.delivered):
             raise DecodeError(f"codec {self.cell.recipe.codec} decodes something else than it delivers: report it")
-        self.bits = self.bits + FrameBits.of(arrived.frame, self.layout, gathered.plan)
+        self.bits = self.bits + FrameBits.of(arrived.frame, self.layout, plan)
         self.traffic.uploads += 1
         self.traffic.uplink_bytes += len(arrived.frame)
         self.traffic.object_bytes += len(content)

@@ -7,6 +7,7 @@ from typing import Literal
 from coordinator.job import Downlink, Fleet, Job, Server, Sieve, Work
 from coordinator.predictor import Trust
 
+Prior = Literal["client", "public", "none"]
 OptionValue = bool | int | float | str
 LEAST_BUDGET_BYTES = 16
 
@@ -24,7 +25,7 @@ class Recipe:
 
     codec: str
     ratio: float = 1.0
-    prior: Literal["public", "none"] = "none"
+    prior: Prior = "none"
     rounds: int = 40
     steps: int = 20
     batch_size: int = 32
@@ -42,6 +43,9 @@ class Recipe:
     dgc_clip_norm: float | None = None
     memory: Literal["own", "residual"] = "own"
     trust: Trust = "better"
+    plan_rounds: int = 1
+    columns: bool = True
+    gain: float = 1.0
     codec_options: tuple[tuple[str, OptionValue], ...] = ()
     variant: str = ""
     study: str = ""
@@ -63,7 +67,14 @@ class Recipe:
                 clip_norm=self.clip_norm,
                 warmup_rounds=self.warmup_rounds,
             ),
-            sieve=Sieve(codec=self.codec, prior=self.prior, budget_bytes=budget_bytes(size, self.ratio)),
+            sieve=Sieve(
+                codec=self.codec,
+                prior=self.prior,
+                budget_bytes=budget_bytes(size, self.ratio),
+                plan_rounds=self.plan_rounds,
+                columns=self.columns,
+                gain=self.gain,
+            ),
             downlink=Downlink(codec=self.downlink_codec, budget_bytes=budget_bytes(size, self.downlink_ratio)),
             server=Server(momentum=self.server_momentum, learning_rate=self.server_learning_rate),
             fleet=Fleet(participation=participation),

@@ -75,7 +75,9 @@ class SendHistory:
         at = 8 * sum(parts)
         if len(data) < at + 4 + TAG_BYTES:
             raise DecodeError(f"{len(data)} bytes are no history of sends of this layout: forget it and begin anew")
-        blocks, columns, repeats = np.split(np.frombuffer(data, "<i8", sum(parts)).astype(np.int64), np.cumsum(parts[:2]))
+        blocks, columns, repeats = np.split(
+            np.frombuffer(data, "<i8", sum(parts)).astype(np.int64), np.cumsum(parts[:2])
+        )
         words = np.frombuffer(data[at : len(data) - TAG_BYTES], np.uint8)
         count = int(words[:4].view("<u4")[0])
         if len(words) % 4 or count > RECENT_FRAMES or len(words) < 4 + 4 * count:
