@@ -37,7 +37,7 @@ HEAD_BITS = 60
 MOST_DRAFTS = 8
 
 MOST_MISSING = 12
-"""Bits that may be missing where a value takes more than them."""
+"""Bits that may be missing, of a budget of 128 times as many, where a value takes more than them."""
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,7 @@ def fill_budget(
     """The longest draft found within `budget_bits`, or None where not even one value fits.
 
     `draft(count)` sends the `count` ≤ `most` largest values. The count moves by the missing bits over the last slope,
-    inside a shrinking bracket, until less than a byte, 1/512 or a value is missing: a good guess needs two or three
-    drafts. The first slope is `bits_per_value`, or the mean of the first draft.
+    inside a shrinking bracket, until less than a byte, 1/512 or a value is missing, or 1/256 after two drafts. The first slope is `bits_per_value`, or the mean of the first draft.
     """
     best: D | None = None
     low, high, count = 0, most + 1, min(max(guess, 1), most)
@@ -163,10 +162,13 @@ def fill_budget(
             best, low = tried, count
         else:
             high = count
-        if 0 <= missing < max(slack, 8, min(bits_per_value or 0, MOST_MISSING)):
+        if 0 <= missing < max(slack << (drafts > 2), 8, min(bits_per_value or 0, budget_bits >> 7, MOST_MISSING)):
             break
         if drafts > 1 or bits_per_value is None:
             bits_per_value = (tried.length - last_length) / (count - last_count)
+        else:
+            # Where values take more bits than predicted, the last ones do too.
+            bits_per_value *= tried.length / budget_bits
         last_count, last_length = count, tried.length
         step = math.floor((missing - slack // 2) / max(bits_per_value, LEAST_BITS_PER_VALUE))
         count = min(max(count + step, low + 1), high - 1)

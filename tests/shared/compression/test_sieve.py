@@ -64,4 +64,4 @@ def test_a_budget_is_filled_from_any_first_guess(guess: int, dear: int, budget: 
         assert budget < Run(1, dear).length
         return
     assert filled.length <= budget
-    assert filled.count == 5_000 or Run(filled.count + 1, dear).length > budget - max(12, budget >> 9) - 10
+    assert filled.count == 5_000 or Run(filled.count + 1, dear).length > budget - max(12, budget >> 8) - 10
