@@ -39,15 +39,15 @@ class Fitting:
 
     @classmethod
     def of(
-        cls, candidates: Candidates, runs: I64, prior: Prior, prior_bits: int, layout: Layout, plan: Plan
+        cls, candidates: Candidates, runs: I64, prior: Prior, grouping: Grouping, layout: Layout, plan: Plan
     ) -> "Fitting":
         """Gather the candidates, of which `runs` int64 `[blocks + 1]` numbers each block's first; choose the cut."""
-        grouping = Grouping.of(prior.classes, layout)
         order, positions, bits = None, candidates.indices, candidates.bits
         if len(grouping.classes) > 1:
             order, positions = grouping.gather(candidates.indices, runs)
             bits = bits[order]
         binned = Binned.of(bits, positions.searchsorted(grouping.bounds))
+        prior_bits = prior.length(layout, plan)
         extents = (grouping.bounds[1:] - grouping.bounds[:-1]).astype(np.float64)
         live_groups = int(np.count_nonzero(grouping.classes))
         cut = choose_cut(binned, extents, live_groups, 8.0 * plan.budget_bytes - prior_bits - FIXED_HEAD_BITS)

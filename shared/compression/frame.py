@@ -103,7 +103,7 @@ class Draft:
         writer = BitWriter()
         writer.put(PARTITION_WIRE_ID, 8)
         levels = self._write_head(writer, layout, plan)
-        gaps = Gaps.joined([self.gaps, *(marks for level_map in self.maps for marks in level_map.marks)])
+        gaps = Gaps.joined([self.gaps, *(marks.gaps for level_map in self.maps for marks in level_map.marks)])
         parameters = [parameter for level_map in self.maps for parameter in level_map.parameters]
         writer.put_bits(gaps.encode(np.concatenate([self.parameters, np.array(parameters, np.int64)])))
         writer.put_bits(negative)

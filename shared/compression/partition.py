@@ -77,29 +77,27 @@ def _fill(layout: Layout, plan: Plan, candidates: Candidates) -> _Filled | None:
     runs = candidates.indices.searchsorted(layout.block_starts)
     likely = candidates.about_first(likely_count(layout.size, plan.budget_bytes))
     before = np.concatenate([ZERO, likely.cumsum()])[runs]
-    prior, prior_bits = _shortest_prior(before[1:] - before[:-1], layout, plan)
-    draft = Fitting.of(candidates, runs, prior, prior_bits, layout, plan).fill(plan)
+    prior, grouping = _shortest_prior(before[1:] - before[:-1], layout, plan)
+    draft = Fitting.of(candidates, runs, prior, grouping, layout, plan).fill(plan)
     if draft is None and prior.kind is not PriorKind.WHOLE:
         whole = Prior.whole(layout)
-        draft = Fitting.of(candidates, runs, whole, whole.length(layout, plan), layout, plan).fill(plan)
+        draft = Fitting.of(candidates, runs, whole, Grouping.of(whole.classes, layout), layout, plan).fill(plan)
     return None if draft is None else _Filled(draft, candidates)
 
 
-def _shortest_prior(sent: I64, layout: Layout, plan: Plan) -> tuple[Prior, int]:
-    """The prior under which so many values of each block, int64 `[blocks]`, take the fewest bits; and its own bits."""
+def _shortest_prior(sent: I64, layout: Layout, plan: Plan) -> tuple[Prior, Grouping]:
+    """The prior under which so many values of each block, int64 `[blocks]`, take the fewest bits, and its grouping."""
     priors = [Prior.whole(layout), Prior.tensors(sent, layout), Prior.blocks(sent, layout)]
-    own = [prior.length(layout, plan) for prior in priors]
     expected = expected_lengths(priors, sent, layout).tolist()
-    lengths = [SCALE_LENGTH + length + bits for length, bits in zip(own, expected, strict=True)]
+    lengths = [SCALE_LENGTH + prior.length(layout, plan) + bits for prior, bits in zip(priors, expected, strict=True)]
+    best = priors[lengths.index(min(lengths))]
     if plan.density_classes is not None:
         public = Prior.public(plan, layout)
         grouping = Grouping.of(public.classes, layout)
         counts = np.bincount(public.classes, sent, DENSEST_CLASS + 1).astype(np.int64)[grouping.classes]
-        priors.append(public)
-        own.append(public.length(layout, plan))
-        lengths.append(Scale.expected_length(counts, grouping) + own[-1])
-    best = lengths.index(min(lengths))
-    return priors[best], own[best]
+        if Scale.expected_length(counts, grouping) + public.length(layout, plan) < min(lengths):
+            return public, grouping
+    return best, Grouping.of(best.classes, layout)
 
 
 def read_frame(frame: bytes, layout: Layout, plan: Plan) -> Content | None:

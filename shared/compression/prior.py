@@ -8,7 +8,7 @@ import numpy as np
 from shared.compression.bits import BitReader, BitWriter
 from shared.compression.histogram import BIN_SHIFT
 from shared.compression.plan import DENSEST_CLASS, Classes, Plan, plan_from_densities
-from shared.compression.rice import F64, Gaps, covering_parameter, decode_gaps, expected_length
+from shared.compression.rice import F64, Marks, covering_parameter, decode_gaps, expected_length
 from shared.errors import DecodeError
 from shared.layout import I64, Layout
 
@@ -86,7 +86,7 @@ class Prior:
     def length(self, layout: Layout, plan: Plan) -> int:
         """Bits that `write` writes."""
         if self.kind is PriorKind.BLOCKS:
-            return KIND_BITS + CLASS_BITS + MARK_PARAMETER_BITS + self._marks(layout)[2]
+            return KIND_BITS + CLASS_BITS + MARK_PARAMETER_BITS + self._marks(layout).length
         tensors = CLASS_BITS * len(layout.tensors)
         return KIND_BITS + {PriorKind.PUBLIC: 8 * DIGEST_BYTES, PriorKind.TENSORS: tensors}.get(self.kind, 0)
 
@@ -100,14 +100,14 @@ class Prior:
                 writer.put(value, CLASS_BITS)
         elif self.kind is PriorKind.BLOCKS:
             writer.put(int(_fold(self.classes).min()), CLASS_BITS)
-            marks, parameter, _ = self._marks(layout)
-            writer.put(parameter, MARK_PARAMETER_BITS)
-            writer.put_bits(marks.encode(np.array([parameter])))
+            marks = self._marks(layout)
+            writer.put(marks.parameter, MARK_PARAMETER_BITS)
+            writer.put_bits(marks.gaps.encode(np.array([marks.parameter])))
 
-    def _marks(self, layout: Layout) -> tuple[Gaps, int, int]:
-        """Which blocks are key, the Rice parameter of this, and the bits."""
-        marks = Gaps.within(np.flatnonzero(self.classes == DENSEST_CLASS), layout.num_blocks)
-        return marks, *marks.shortest_parameter(_most_mark_parameter(layout))
+    def _marks(self, layout: Layout) -> Marks:
+        """Which blocks are key."""
+        marked = (self.classes == DENSEST_CLASS).nonzero()[0]
+        return Marks.of(marked, layout.num_blocks, _most_mark_parameter(layout))
 
     @classmethod
     def read(cls, reader: BitReader, layout: Layout, plan: Plan) -> "Prior":

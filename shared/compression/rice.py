@@ -31,6 +31,31 @@ WINDOW = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
+class Marks:
+    """Which of a row of `extent` values are marked: rising `positions` int64 `[k]`, and how they are best coded.
+
+    `parameter` is that of their gaps, which then take `length` bits.
+    """
+
+    positions: I64
+    extent: int
+    parameter: int
+    length: int
+
+    @classmethod
+    def of(cls, positions: I64, extent: int, most_parameter: int) -> "Marks":
+        """One or more rising `positions` int64 `[k]` of `extent` values, under a parameter of at most that."""
+        last = int(positions[-1])
+        found = _shortest(_steps(positions), extent - 1 - last, last + 1 - len(positions), most_parameter)
+        return cls(positions, extent, *found)
+
+    @property
+    def gaps(self) -> "Gaps":
+        """Their gaps, in one group."""
+        return Gaps.within(self.positions, self.extent)
+
+
+@dataclass(frozen=True, slots=True)
 class Gaps:
     """Rising positions as gaps within groups.
 
@@ -94,17 +119,7 @@ class Gaps:
 
     def shortest_parameter(self, most_parameter: int) -> tuple[int, int]:
         """The parameter up to `most_parameter` under which a single group takes the fewest bits, and these bits."""
-        gap, tail, count = self.gap, int(self.tail[0]), len(self.gap)
-        between = int(np.add.reduce(gap))
-        # Skips under b lie within a bit a gap of mean gap / 2 ** b, so that only four parameters can be the best.
-        middle = ((between + tail) // max(count, 1)).bit_length() - 1
-        length, parameter = 1 << 62, 0
-        for near in (middle, middle - 1, middle + 1, middle + 2):
-            tried = min(max(near, 0), most_parameter)
-            least = max(between - (count << tried) >> tried, 0) + count * (tried + 1) - (-tail >> tried)
-            if least <= length:
-                length, parameter = min((length, parameter), (_length(gap, count, tail, tried), tried))
-        return parameter, length
+        return _shortest(self.gap, int(self.tail[0]), int(np.add.reduce(self.gap)), most_parameter)
 
     def encode(self, parameters: I64) -> U8:
         """The bits, group after group: uint8 zeros and ones, `length(parameters)` of them."""
@@ -144,6 +159,20 @@ def _steps(positions: I64) -> I64:
     gap[1:] -= positions[:-1]
     gap[1:] -= 1
     return gap
+
+
+def _shortest(gap: I64, tail: int, between: int, most_parameter: int) -> tuple[int, int]:
+    """The best parameter of one group, whose gaps add up to `between`, and its bits."""
+    count = len(gap)
+    # Skips under b lie within a bit a gap of mean gap / 2 ** b, so that only four parameters can be the best.
+    middle = ((between + tail) // max(count, 1)).bit_length() - 1
+    length, parameter = 1 << 62, 0
+    for near in (middle, middle - 1, middle + 1, middle + 2):
+        tried = min(max(near, 0), most_parameter)
+        least = max(between - (count << tried) >> tried, 0) + count * (tried + 1) - (-tail >> tried)
+        if least <= length:
+            length, parameter = min((length, parameter), (_length(gap, count, tail, tried), tried))
+    return parameter, length
 
 
 def _length(gap: I64, count: int, tail: int, parameter: int) -> int:
