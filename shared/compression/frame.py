@@ -107,7 +107,7 @@ class Draft:
         parameters = [parameter for level_map in self.maps for parameter in level_map.parameters]
         writer.put_bits(gaps.encode(np.concatenate([self.parameters, np.array(parameters, np.int64)])))
         writer.put_bits(negative)
-        patterns = [np.array(own.patterns, np.uint32)[m.level] for own, m in zip(levels, self.maps, strict=True)]
+        patterns = [np.array(own.patterns, np.uint32).take(m.level) for own, m in zip(levels, self.maps, strict=True)]
         return writer.to_bytes(), signed_values(np.concatenate(patterns), negative)
 
     def _write_head(self, writer: BitWriter, layout: Layout, plan: Plan) -> list[Levels]:

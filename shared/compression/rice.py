@@ -188,10 +188,13 @@ def _laid(numbers: I64, ends: I64, widths: I64, total: int) -> U8:
     parts = numbers.view(np.uint64) << (64 - widths - (starts & 31)).view(np.uint64)
     words = np.zeros((total >> 5) + 2, np.uint64)
     if len(word):
-        changes = np.ones(len(word), np.bool_)
-        np.not_equal(word[1:], word[:-1], out=changes[1:])
-        first = changes.nonzero()[0]
-        words[word[first]] = np.add.reduceat(parts, first)
+        ends_word = np.ones(len(word), np.bool_)
+        np.not_equal(word[1:], word[:-1], out=ends_word[:-1])
+        last = ends_word.nonzero()[0]
+        # Differences of a running sum, which are right even where it overflows.
+        sums = parts.cumsum()[last]
+        sums[1:] -= sums[:-1].copy()
+        words[word[last]] = sums
     halves = (words >> np.uint64(32)).astype(np.uint32)
     halves[1:] |= words[:-1].astype(np.uint32)
     return np.unpackbits(halves.astype(">u4").view(np.uint8))[:total]
