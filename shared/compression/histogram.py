@@ -21,7 +21,7 @@ LARGEST_SAMPLE = 1 << 16
 SAMPLE_MARGIN = 16
 
 QUICK_SAMPLE = 1 << 13
-CHUNK, LONGEST = 1 << 18, 1 << 20
+CHUNK, LONGEST = 1 << 17, 1 << 20
 """Values that are compared at a time, so that what is computed of them stays in the cache; and looked for at a time."""
 
 SIGN_MASK = np.uint32(0x7FFF_FFFF)
