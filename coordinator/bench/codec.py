@@ -84,7 +84,9 @@ def measure(case: Case, repeats: int = REPEATS) -> Row:
     }
     spent = _interleaved(runs, repeats)
     packed: list[bytes] = []
-    spent["zlib"] = _interleaved({"zlib": lambda: packed.append(zlib.compress(update.tobytes(), ZLIB_LEVEL))}, 1)["zlib"]
+    spent["zlib"] = _interleaved({"zlib": lambda: packed.append(zlib.compress(update.tobytes(), ZLIB_LEVEL))}, 1)[
+        "zlib"
+    ]
     millions = layout.size / 1e6
     return {
         "size": layout.size,
@@ -151,7 +153,9 @@ def main() -> None:
     chosen = parser.parse_args()
     rows = []
     print(f"NumPy uses {simd_extensions()}; times in ms")
-    print("   size  density  data       prior    bytes  encode  decode  copy  partition  histogram  sample   zlib  ratio")
+    print(
+        "   size  density  data       prior    bytes  encode  decode  copy  partition  histogram  sample   zlib  ratio"
+    )
     for size in QUICK_SIZES if chosen.quick else SIZES:
         for density in DENSITIES:
             for layered, prior in ((False, "none"), (True, "none"), (True, "public")):

@@ -45,7 +45,7 @@ class Fitting:
         order, positions, bits = None, candidates.indices, candidates.bits
         if len(grouping.classes) > 1:
             order, positions = grouping.gather(candidates.indices, runs)
-            bits = bits[order]
+            bits = bits.take(order)
         binned = Binned.of(bits, positions.searchsorted(grouping.bounds))
         prior_bits = prior.length(layout, plan)
         extents = (grouping.bounds[1:] - grouping.bounds[:-1]).astype(np.float64)
@@ -67,10 +67,10 @@ class Fitting:
     def _draft(self, count: int, scale: Scale | None) -> Draft:
         """The draft of the `count` largest values; with the shortest scale, or a given one that suits about as many."""
         flags = self.candidates.first(count)
-        chosen = (flags if self.order is None else flags[self.order]).nonzero()[0]
-        gaps, bits = Gaps.of(self.positions[chosen], self.grouping.bounds), self.bits[chosen]
+        chosen = (flags if self.order is None else flags.take(self.order)).nonzero()[0]
+        gaps, bits = Gaps.of(self.positions.take(chosen), self.grouping.bounds), self.bits.take(chosen)
         scale = scale or Scale.shortest(gaps, self.grouping)
-        members = chosen if self.order is None else self.order[chosen]
+        members = chosen if self.order is None else self.order.take(chosen)
         key_groups = self.cut.key_groups
         maps = self._maps(bits, int(gaps.first[key_groups]))
         return Draft(self.prior, self.grouping, key_groups, members, gaps, scale, maps, self.prior_bits)

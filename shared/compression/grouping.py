@@ -44,7 +44,7 @@ class Grouping:
 
     @cached_property
     def steps(self) -> I64:
-        """What a scale adds to its level for the parameter of each group, far too much for class 0: int64 `[groups]`."""
+        """What makes a scale's level the parameter of each group, far too much for class 0: int64 `[groups]`."""
         return np.where(self.classes > 0, 1 - self.classes, MOST_VALUES)
 
     def gather(self, indices: I64, runs: I64) -> tuple[I64, I64]:
@@ -54,7 +54,7 @@ class Grouping:
         """
         counts = (runs[1:] - runs[:-1])[self.order]
         order = (runs[self.order] - counts.cumsum() + counts).repeat(counts) + np.arange(len(indices))
-        return order, indices[order] - self.offsets.repeat(counts)
+        return order, indices.take(order) - self.offsets.repeat(counts)
 
     def scatter(self, positions: I64) -> I64:
         """Layout indices of gathered positions, in the same order."""

@@ -87,7 +87,9 @@ def likely_edge(signed: U32, most: int) -> int:
 
 def reaching(signed: U32, edge: int) -> I64:
     """The rising indices int64 `[k]` of the patterns `signed` uint32 `[n]` whose magnitudes are at least `edge`."""
-    found = [_reaching(signed[start : start + LONGEST], np.uint32(edge)) + start for start in range(0, len(signed), LONGEST)]
+    found = [
+        _reaching(signed[start : start + LONGEST], np.uint32(edge)) + start for start in range(0, len(signed), LONGEST)
+    ]
     return found[0] if len(found) == 1 else np.concatenate(found)
 
 
@@ -107,7 +109,8 @@ def _true_places(flags: npt.NDArray[np.bool_]) -> I64:
     eights = flags.view(np.uint64)
     some = (eights != 0).nonzero()[0]
     places = eights[some].view(np.bool_).nonzero()[0]
-    return (some << 3)[places >> 3] | places & 7
+    found: I64 = (some << 3)[places >> 3] | places & 7
+    return found
 
 
 def _edge(histogram: I64, most: int) -> int:

@@ -85,7 +85,7 @@ class LevelMap:
             if 0 < len(reaching) < len(members):
                 used.append(begin)
                 marks.append(Marks.of(reaching, len(members), (1 << MARK_PARAMETER_BITS) - 1))
-                members = members[reaching]
+                members = members.take(reaching)
         return cls(bits, tuple(used), tuple(marks))
 
     @property

@@ -26,6 +26,7 @@ from shared.layout import F32, I64, Layout
 ZERO = np.zeros(1, np.int64)
 EMPTY_FRAME = bytes([PARTITION_WIRE_ID])
 
+
 class PartitionCodec:
     """Sends the largest values by regions of predicted density; the plan's classes are the prior, if it has any."""
 
@@ -114,4 +115,4 @@ def _delivered(members: I64, values: F32, candidates: Candidates, layout: Layout
     sent, value = np.zeros(len(candidates.indices), np.bool_), np.empty(len(candidates.indices), np.float32)
     sent[members], value[members] = True, values
     chosen = sent.nonzero()[0]
-    return SparseUpdate(layout.size, candidates.indices[chosen], value[chosen])
+    return SparseUpdate(layout.size, candidates.indices.take(chosen), value.take(chosen))

@@ -143,7 +143,8 @@ def _by_class(prior: Prior, of_block: F64) -> F64:
         whole = np.zeros(DENSEST_CLASS + 1)
         whole[DENSEST_CLASS] = np.add.reduce(of_block)
         return whole
-    return np.bincount(prior.classes, of_block, DENSEST_CLASS + 1)
+    by_class: F64 = np.bincount(prior.classes, of_block, DENSEST_CLASS + 1).astype(np.float64, copy=False)
+    return by_class
 
 
 def split_lengths(extent: F64, count: F64) -> F64:
@@ -159,7 +160,8 @@ def _density_cells(sizes: F64, counts: F64) -> I64:
 
 def _from_densest(cell: I64, weights: F64 | None) -> F64:
     """The sum of what belongs to the densest cells, or the number of them, for each cell: float64 `[cells]`."""
-    return np.bincount(cell, weights).astype(np.float64).cumsum()
+    summed: F64 = np.bincount(cell, weights).astype(np.float64, copy=False)
+    return summed.cumsum()
 
 
 def _fold(classes: Classes) -> I64:

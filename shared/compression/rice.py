@@ -110,7 +110,7 @@ class Gaps:
     def lengths_near(self, parameters: I64) -> I64:
         """Bits of every group under one less than its parameter ≥ 0, this, and one more: int64 `[3, groups]`."""
         near = np.maximum(parameters + NEAR, 0)
-        lengths = self.count * (near + 1) - (-self.tail >> near)
+        lengths: I64 = self.count * (near + 1) - (-self.tail >> near)
         used = self.count.nonzero()[0]
         if len(used):
             each = near if len(parameters) == 1 else near.repeat(self.count, axis=1)
@@ -310,7 +310,8 @@ def expected_length(extent: F64, count: F64) -> F64:
     """
     mean = np.maximum(extent / np.maximum(count, 1.0), 1.0)
     cell = np.minimum((mean.view(np.int64) >> GAP_SHIFT) - FIRST_GAP, LAST_GAP)
-    return count * BITS_BY_GAP[cell] + 1.0
+    bits: F64 = count * BITS_BY_GAP[cell] + 1.0
+    return bits
 
 
 def _bits_by_gap() -> F64:
@@ -324,8 +325,8 @@ def _bits_by_gap() -> F64:
     parameter = np.maximum(np.frexp(LN_2 * mean)[1] - 1, 0)
     skips = np.ldexp(mean, -parameter)
     curve = 1.0 / (12.0 * skips)
-    bits: F64 = parameter + 0.5 + np.minimum(skips + curve, skips / 2.0 + 1.0 + 2.0 * curve)
-    return np.minimum(bits, mean)
+    bits: F64 = np.minimum(parameter + 0.5 + np.minimum(skips + curve, skips / 2.0 + 1.0 + 2.0 * curve), mean)
+    return bits
 
 
 BITS_BY_GAP = _bits_by_gap()

@@ -113,9 +113,11 @@ def _promising(counts: I64, grouping: Grouping) -> tuple[I64, I64]:
 
 def _moved(levels: I64, grouping: Grouping) -> I64:
     """Parameters int64 `[3, levels, groups]`: without correction, one more, one less."""
-    return np.minimum(np.maximum(_derived(levels, grouping) + CORRECTIONS, 0), grouping.covering)
+    moved: I64 = np.minimum(np.maximum(_derived(levels, grouping) + CORRECTIONS, 0), grouping.covering)
+    return moved
 
 
 def _derived(levels: I64, grouping: Grouping) -> I64:
     """Parameters int64 `[levels, groups]`: one more an octave, the covering one for dead blocks."""
-    return np.minimum(np.maximum(levels[:, np.newaxis] + grouping.steps, 0), grouping.covering)
+    derived: I64 = np.minimum(np.maximum(levels[:, np.newaxis] + grouping.steps, 0), grouping.covering)
+    return derived

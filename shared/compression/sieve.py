@@ -63,7 +63,7 @@ class Candidates:
 
     def negative(self, members: I64) -> U8:
         """The sign bits of some of them, numbered by `members` int64 `[k]`: uint8 `[k]`."""
-        return (self.signed[members] >> SIGN_SHIFT).astype(np.uint8)
+        return (self.signed.take(members) >> SIGN_SHIFT).astype(np.uint8)
 
     @cached_property
     def rank(self) -> I64:
@@ -103,22 +103,27 @@ class Candidates:
         return upper, len(counts) - 1 + int(lowest), counts[::-1].cumsum()
 
 
-class Draft(Protocol):
-    """A frame not yet written."""
-
-    @property
-    def length(self) -> int:
-        """Bits."""
+class Filled(Protocol):
+    """A choice of values to be sent."""
 
     @property
     def count(self) -> int:
         """Values sent."""
 
 
+class Draft(Filled, Protocol):
+    """A frame not yet written."""
+
+    @property
+    def length(self) -> int:
+        """Bits."""
+
+
+F = TypeVar("F", bound=Filled)
 D = TypeVar("D", bound=Draft)
 
 
-def sieve(update: F32, layout: Layout, budget_bytes: int, fill: Callable[[Candidates], D | None]) -> D | None:
+def sieve(update: F32, layout: Layout, budget_bytes: int, fill: Callable[[Candidates], F | None]) -> F | None:
     """What `fill` makes of enough candidates, None if there are none or not even one fits `budget_bytes`.
 
     First about half as many again as a frame without a prior would hold, and only if all of these fit as many as any
@@ -127,7 +132,7 @@ def sieve(update: F32, layout: Layout, budget_bytes: int, fill: Callable[[Candid
     signed = signed_bits(update, layout)
     likely = likely_count(layout.size, budget_bytes)
     indices = reaching(signed, likely_edge(signed, likely + likely // 2))
-    candidates = Candidates(indices, signed[indices])
+    candidates = Candidates(indices, signed.take(indices))
     check_finite(candidates.bits)
     draft = fill(candidates) if len(indices) else None
     if draft is None or draft.count < len(indices):
@@ -148,7 +153,8 @@ def fill_budget(
     """The longest draft found within `budget_bits`, or None where not even one value fits.
 
     `draft(count)` sends the `count` ≤ `most` largest values. The count moves by the missing bits over the last slope,
-    inside a shrinking bracket, until less than a byte, 1/512 or a value is missing, or 1/256 after two drafts. The first slope is `bits_per_value`, or the mean of the first draft.
+    inside a shrinking bracket, until less than a byte, 1/512 or a value is missing, or 1/256 after two drafts. The
+    first slope is `bits_per_value`, or the mean of the first draft.
     """
     best: D | None = None
     low, high, count = 0, most + 1, min(max(guess, 1), most)
