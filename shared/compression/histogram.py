@@ -15,7 +15,8 @@ NUM_BINS = 1 << 31 - BIN_SHIFT
 """4096 bins, 16 to an octave; bin 0 holds zero and what is below 2 ** -130, which is never sent."""
 
 FINE_SHIFT = 17
-"""64 bins to an octave, for an edge that leaves little more above it than was asked for."""
+FARTHEST = np.uint32(1 << 12)
+"""64 bins to an octave, for an edge that leaves little more above it than was asked for, and 64 octaves of them."""
 
 LARGEST_SAMPLE = 1 << 16
 SAMPLE_MARGIN = 16
@@ -77,11 +78,11 @@ def likely_edge(signed: U32, most: int) -> int:
     stride = len(signed) // QUICK_SAMPLE + 1
     wanted = most // stride
     wanted += (2 * math.isqrt(wanted) + 4) * (stride > 1)
-    counts = np.bincount((signed[::stride] & SIGN_MASK) >> FINE_SHIFT)
-    above = counts[::-1].cumsum()
-    if wanted >= above[-1]:
-        return 1 << BIN_SHIFT
-    edge = len(counts) - 1 - int(above.searchsorted(wanted)) << FINE_SHIFT
+    cell = (signed[::stride] & SIGN_MASK) >> FINE_SHIFT
+    highest = cell.max()
+    reached = np.bincount(np.minimum(highest - cell, FARTHEST)).cumsum()
+    below = int(reached.searchsorted(wanted))
+    edge = int(highest) - below << FINE_SHIFT if below < min(len(reached), FARTHEST) else 0
     return min(max(edge, 1 << BIN_SHIFT), INFINITY_BITS)
 
 

@@ -56,9 +56,8 @@ class PartitionCodec:
         content = read_frame(frame, layout, plan)
         if content is None:
             return SparseUpdate.nothing(layout.size)
-        indices = content.regions.grouping.scatter(content.positions)
-        order = np.argsort(indices, kind="stable")
-        return SparseUpdate(layout.size, indices[order], content.values[order])
+        order, indices = content.regions.grouping.scatter(content.positions)
+        return SparseUpdate(layout.size, indices, content.values.take(order))
 
 
 @dataclass(frozen=True, slots=True)

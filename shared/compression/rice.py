@@ -166,11 +166,11 @@ def _shortest(gap: I64, tail: int, between: int, most_parameter: int) -> tuple[i
     count = len(gap)
     # Skips under b lie within a bit a gap of mean gap / 2 ** b, so that only four parameters can be the best.
     middle = ((between + tail) // max(count, 1)).bit_length() - 1
-    length, parameter = 1 << 62, 0
+    length, parameter = between + count + tail, 0
     for near in (middle, middle - 1, middle + 1, middle + 2):
-        tried = min(max(near, 0), most_parameter)
-        least = max(between - (count << tried) >> tried, 0) + count * (tried + 1) - (-tail >> tried)
-        if least <= length:
+        tried = min(near, most_parameter)
+        least = max(between - (count << max(tried, 0)) >> max(tried, 0), 0) + count * (tried + 1)
+        if tried > 0 and least <= length:
             length, parameter = min((length, parameter), (_length(gap, count, tail, tried), tried))
     return parameter, length
 
