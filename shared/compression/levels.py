@@ -17,7 +17,8 @@ from shared.compression.magnitudes import (
     write_base,
     write_step,
 )
-from shared.compression.rice import Marks, decode_gaps
+from shared.compression.marks import Marks
+from shared.compression.rice import decode_gaps
 from shared.layout import I64
 
 COUNT_BITS = 2

@@ -7,8 +7,9 @@ import numpy as np
 
 from shared.compression.bits import BitReader, BitWriter
 from shared.compression.histogram import BIN_SHIFT
+from shared.compression.marks import Marks
 from shared.compression.plan import DENSEST_CLASS, Classes, Plan, plan_from_densities
-from shared.compression.rice import F64, Marks, covering_parameter, decode_gaps, expected_length
+from shared.compression.rice import F64, covering_parameter, decode_gaps, expected_length
 from shared.errors import DecodeError
 from shared.layout import I64, Layout
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shared.compression.bits import U8, BitReader
+from shared.compression.bits import U8, BitReader, laid
 from shared.errors import DecodeError
 from shared.layout import I64
 
@@ -31,31 +31,6 @@ WINDOW = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
-    """Which of a row of `extent` values are marked: rising `positions` int64 `[k]`, and how they are best coded.
-
-    `parameter` is that of their gaps, which then take `length` bits.
-    """
-
-    positions: I64
-    extent: int
-    parameter: int
-    length: int
-
-    @classmethod
-    def of(cls, positions: I64, extent: int, most_parameter: int) -> "Marks":
-        """One or more rising `positions` int64 `[k]` of `extent` values, under a parameter of at most that."""
-        last = int(positions[-1])
-        found = _shortest(_steps(positions), extent - 1 - last, last + 1 - len(positions), most_parameter)
-        return cls(positions, extent, *found)
-
-    @property
-    def gaps(self) -> "Gaps":
-        """Their gaps, in one group."""
-        return Gaps.within(self.positions, self.extent)
-
-
-@dataclass(frozen=True, slots=True)
 class Gaps:
     """Rising positions as gaps within groups.
 
@@ -71,7 +46,7 @@ class Gaps:
     def of(cls, positions: I64, bounds: I64) -> "Gaps":
         """The gaps of rising `positions` int64 `[k]` in groups that begin and end at `bounds` int64 `[groups + 1]`."""
         first = positions.searchsorted(bounds)
-        gap = _steps(positions)
+        gap = steps_between(positions)
         reached = bounds[:-1].copy()
         used = (first[1:] > first[:-1]).nonzero()[0]
         begin = first[used]
@@ -82,7 +57,7 @@ class Gaps:
     @classmethod
     def within(cls, positions: I64, extent: int) -> "Gaps":
         """The gaps of one or more rising `positions` int64 `[k]` in a single group of `extent` values."""
-        return cls(_steps(positions), np.array([0, len(positions)]), np.array([extent - 1 - int(positions[-1])]))
+        return cls(steps_between(positions), np.array([0, len(positions)]), np.array([extent - 1 - int(positions[-1])]))
 
     @classmethod
     def joined(cls, parts: list["Gaps"]) -> "Gaps":
@@ -119,7 +94,7 @@ class Gaps:
 
     def shortest_parameter(self, most_parameter: int) -> tuple[int, int]:
         """The parameter up to `most_parameter` under which a single group takes the fewest bits, and these bits."""
-        return _shortest(self.gap, int(self.tail[0]), int(np.add.reduce(self.gap)), most_parameter)
+        return shortest_code(self.gap, int(self.tail[0]), int(np.add.reduce(self.gap)), most_parameter)
 
     def encode(self, parameters: I64) -> U8:
         """The bits, group after group: uint8 zeros and ones, `length(parameters)` of them."""
@@ -135,7 +110,7 @@ class Gaps:
             lengths[0] += before[0]
         ends = lengths.cumsum()
         total = int(ends[-1] + ended[-1] - before[-1]) if len(used) else int(ended[-1])
-        return _laid((self.gap & low) + low + 1, ends, width, total)
+        return laid((self.gap & low) + low + 1, ends, width, total)
 
     def _each(self, of_group: I64) -> I64:
         """What belongs to the group of each gap: int64 `[k]`, or `[1]` of a single group."""
@@ -153,7 +128,7 @@ class Gaps:
         return -(-self.tail >> parameter)
 
 
-def _steps(positions: I64) -> I64:
+def steps_between(positions: I64) -> I64:
     """What lies between each of the rising positions and the one before it, or before the first: int64 `[k]`."""
     gap = positions.copy()
     gap[1:] -= positions[:-1]
@@ -161,8 +136,8 @@ def _steps(positions: I64) -> I64:
     return gap
 
 
-def _shortest(gap: I64, tail: int, between: int, most_parameter: int) -> tuple[int, int]:
-    """The best parameter of one group, whose gaps add up to `between`, and its bits."""
+def shortest_code(gap: I64, tail: int, between: int, most_parameter: int) -> tuple[int, int]:
+    """The best parameter, at most `most_parameter`, of one group whose gaps add up to `between`; and its bits."""
     count = len(gap)
     # Skips under b lie within a bit a gap of mean gap / 2 ** b, so that only four parameters can be the best.
     middle = ((between + tail) // max(count, 1)).bit_length() - 1
@@ -178,26 +153,6 @@ def _shortest(gap: I64, tail: int, between: int, most_parameter: int) -> tuple[i
 def _length(gap: I64, count: int, tail: int, parameter: int) -> int:
     """Bits of one group."""
     return int(np.add.reduce(gap >> parameter)) + count * (parameter + 1) - (-tail >> parameter)
-
-
-def _laid(numbers: I64, ends: I64, widths: I64, total: int) -> U8:
-    """Bits uint8 `[total]`: `numbers` int64 `[k]`, each in its `widths` ≤ 32 bits before rising `ends`, among zeros."""
-    starts = ends - widths
-    word = starts >> 5
-    # A number begins in the upper half of a word of 64 bits; the lower half is added to the next one's upper half.
-    parts = numbers.view(np.uint64) << (64 - widths - (starts & 31)).view(np.uint64)
-    words = np.zeros((total >> 5) + 2, np.uint64)
-    if len(word):
-        ends_word = np.ones(len(word), np.bool_)
-        np.not_equal(word[1:], word[:-1], out=ends_word[:-1])
-        last = ends_word.nonzero()[0]
-        # Differences of a running sum, which are right even where it overflows.
-        sums = parts.cumsum()[last]
-        sums[1:] -= sums[:-1].copy()
-        words[word[last]] = sums
-    halves = (words >> np.uint64(32)).astype(np.uint32)
-    halves[1:] |= words[:-1].astype(np.uint32)
-    return np.unpackbits(halves.astype(">u4").view(np.uint8))[:total]
 
 
 def covering_parameter(extent: int) -> int:
