@@ -1,6 +1,7 @@
 """Where a frame's partition into density classes comes from: plan and history, or bytes of the frame itself."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -13,7 +14,7 @@ from shared.compression.grouping import Grouping
 from shared.compression.histogram import BIN_SHIFT
 from shared.compression.marks import Marks
 from shared.compression.plan import DENSEST_CLASS, NUM_CLASSES, Classes, Plan, plan_from_densities
-from shared.compression.rice import F64, covering_parameter, decode_gaps, expected_length
+from shared.compression.rice import F64, LN_2, covering_parameter, decode_gaps, expected_length
 from shared.compression.value_grouping import ValueGrouping
 from shared.errors import DecodeError
 from shared.layout import I64, Layout
@@ -24,6 +25,8 @@ PLAN_CHECK_BYTES = 1
 HISTORY_CHECK_BYTES = 2
 CLASS_BITS = 3
 """A class in a frame: 0 for dead, 1 to 7 for the densities of classes 2 to 8."""
+
+LEAST_LIVE_CLASS = 2
 
 MARK_PARAMETER_BITS = 4
 
@@ -95,7 +98,7 @@ class Prior:
     def tensors(cls, sent: I64, layout: Layout) -> "Prior":
         """A class for each tensor, from the number of values that each block sends: int64 `[blocks]`."""
         counts, sizes = (np.add.reduceat(of_block, layout.tensor_blocks) for of_block in (sent, layout.block_sizes))
-        classes = plan_from_densities(counts / sizes)
+        classes = _revived(plan_from_densities(counts / sizes), sizes, counts)
         return cls(PriorKind.TENSORS, _unfold(_fold(classes)).astype(np.uint8)[layout.block_tensor])
 
     @classmethod
@@ -115,8 +118,8 @@ class Prior:
         rest, others = layout.size - extent, float(np.add.reduce(counts)) - count
         marks = expected_length(np.array([float(len(sent))]), keys)
         best = int((expected_length(extent, count) + expected_length(rest, others) + marks).argmin())
-        densities = np.array([count[best] / extent[best], others[best] / max(rest[best], 1.0)])
-        classes = np.full(layout.num_blocks, _unfold(_fold(plan_from_densities(densities)))[1], np.uint8)
+        sparse = _sparse_class(*(int(of_split[best]) for of_split in (extent, count, rest, others)))
+        classes = np.full(layout.num_blocks, sparse, np.uint8)
         classes[used[cell <= ends[best]]] = DENSEST_CLASS
         return cls(PriorKind.BLOCKS, classes)
 
@@ -223,6 +226,36 @@ def _from_densest(cell: I64, weights: F64 | None) -> F64:
     """The sum of what belongs to the densest cells, or the number of them, for each cell: float64 `[cells]`."""
     summed: F64 = np.bincount(cell, weights).astype(np.float64, copy=False)
     return summed.cumsum()
+
+
+def _sparse_class(extent: int, count: int, rest: int, others: int) -> int:
+    """The class for blocks of `rest` values that send `others`, when key blocks of `extent` values send `count`.
+
+    It is the one whose Rice parameter, which follows from that of the key blocks, is shortest: dead blocks have one
+    that suits no more than a few values.
+    """
+    covering = covering_parameter(rest)
+    key = max(math.frexp(LN_2 * extent / count)[1] - 1, 0)
+    lengths = {0: others * (covering + 1) + 1}
+    for density in range(LEAST_LIVE_CLASS, DENSEST_CLASS + 1):
+        parameter = min(key + DENSEST_CLASS - density, covering)
+        lengths[density] = others * (parameter + 1) + (rest >> parameter)
+    return min(lengths, key=lengths.__getitem__)
+
+
+def _revived(classes: Classes, sizes: I64, counts: I64) -> Classes:
+    """The classes of tensors, with class 2 for those dead or of class 1 that send enough to be shorter so."""
+    faint = classes < LEAST_LIVE_CLASS
+    sending = (faint & (counts > 0)).nonzero()[0]
+    if not len(sending):
+        return classes
+    key = max(math.frexp(LN_2 / float((counts / sizes).max()))[1] - 1, 0)
+    covering = covering_parameter(int(np.add.reduce(sizes[faint])))
+    parameter = min(key + DENSEST_CLASS - LEAST_LIVE_CLASS, covering)
+    saved = counts[sending] * (covering - parameter) - (sizes[sending] >> parameter)
+    revived = classes.copy()
+    revived[sending[saved > 0]] = LEAST_LIVE_CLASS
+    return revived
 
 
 def _fold(classes: Classes) -> I64:
