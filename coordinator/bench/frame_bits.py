@@ -41,7 +41,7 @@ class FrameBits:
     def of(cls, frame: bytes, layout: Layout, plan: Plan) -> Self:
         """The bits of one partition frame; nothing for a frame of another kind, or an empty one."""
         content = read_frame(frame, layout, plan) if frame[:1] == bytes([PARTITION_WIRE_ID]) else None
-        if content is None:
+        if content is None or not len(content.positions):
             return cls()
         axis, sent = content.regions.axis, len(content.positions)
         coded = Gaps.of(content.positions, axis.bounds).length(content.regions.scale.parameters(axis))

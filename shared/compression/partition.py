@@ -15,10 +15,12 @@ from shared.compression.codec import Encoded, SparseUpdate
 from shared.compression.dense import DENSE_WIRE_ID, DenseCodec, dense_bytes
 from shared.compression.fitting import Fitting
 from shared.compression.frame import PARTITION_WIRE_ID, Content, Draft, read_content
+from shared.compression.magnitudes import MOST_LEVELS
 from shared.compression.plan import NUM_CLASSES, Plan
 from shared.compression.prior import Prior, PriorKind, expected_lengths
 from shared.compression.scale import SCALE_LENGTH, Scale
 from shared.compression.sieve import Candidates, likely_count, sieve
+from shared.compression.threshold import CutLimits
 from shared.errors import DecodeError
 from shared.layout import F32, I64, Layout
 
@@ -27,9 +29,16 @@ EMPTY_FRAME = bytes([PARTITION_WIRE_ID])
 HISTORY_FAVOUR = 7 / 8
 
 
+@dataclass(frozen=True)
 class PartitionCodec:
-    """Sends the largest values by regions of predicted density; the plan's classes are the prior, if it has any."""
+    """Sends the largest values by regions of predicted density; the plan's classes are the prior, if it has any.
 
+    With fewer `levels` of magnitude, 1 at the least, or without `regions` of their own levels it shows what these are
+    worth; the receiver need not know.
+    """
+
+    levels: int = MOST_LEVELS
+    regions: bool = True
     name = "partition"
     wire_id = PARTITION_WIRE_ID
 
@@ -41,7 +50,9 @@ class PartitionCodec:
         """
         if dense_bytes(layout) <= plan.budget_bytes:
             return DenseCodec().encode(update, layout, plan)
-        filled = sieve(update, layout, plan.budget_bytes, partial(_fill, layout, plan))
+        filled = sieve(
+            update, layout, plan.budget_bytes, partial(_fill, layout, plan, CutLimits(self.levels, self.regions))
+        )
         if filled is None:
             return Encoded(EMPTY_FRAME, SparseUpdate.nothing(layout.size))
         draft, candidates = filled.draft, filled.candidates
@@ -73,16 +84,16 @@ class _Filled:
         return self.draft.count
 
 
-def _fill(layout: Layout, plan: Plan, candidates: Candidates) -> _Filled | None:
+def _fill(layout: Layout, plan: Plan, limits: CutLimits, candidates: Candidates) -> _Filled | None:
     """The draft that fills the budget under whichever prior is expected to serve best."""
     runs = candidates.indices.searchsorted(layout.block_starts)
     likely = candidates.about_first(likely_count(layout.size, plan.budget_bytes))
     before = np.concatenate([ZERO, likely.cumsum()])[runs]
     prior, prior_bits = _shortest_prior(before[1:] - before[:-1], candidates.indices[likely], layout, plan)
-    draft = Fitting.of(candidates, runs, prior, prior_bits, layout, plan).fill(plan)
+    draft = Fitting.of(candidates, runs, prior, prior_bits, layout, plan, limits).fill(plan)
     if draft is None and prior.kind is not PriorKind.WHOLE:
         whole = Prior.whole(layout)
-        draft = Fitting.of(candidates, runs, whole, whole.length(layout, plan), layout, plan).fill(plan)
+        draft = Fitting.of(candidates, runs, whole, whole.length(layout, plan), layout, plan, limits).fill(plan)
     return None if draft is None else _Filled(draft, candidates)
 
 
