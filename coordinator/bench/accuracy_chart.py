@@ -50,7 +50,8 @@ def _shown(settings: Sequence[Setting]) -> list[Setting]:
 
 
 def _points(setting: Setting, least: float) -> list[tuple[float, float]]:
-    return [(float(spent), mean) for _, mean, spent in running_means(setting.curve)[AVERAGED - 1 :] if mean >= least]
+    whole = min(AVERAGED, len(setting.curve)) - 1
+    return [(float(spent), mean) for _, mean, spent in running_means(setting.curve)[whole:] if mean >= least]
 
 
 def _standalone(svg: Html) -> str:
