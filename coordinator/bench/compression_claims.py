@@ -81,7 +81,7 @@ def _to_dense_best(here: Sequence[Setting]) -> Claim | None:
 
 def _codec_alone(here: Sequence[Setting]) -> Claim | None:
     alone, target = [s for s in here if s["study"] == "codec"], codec_target(here)
-    return target and _against_rivals(
+    return None if target is None else _against_rivals(
         "codec alone, same optimiser and rounds: uplink bytes to equal accuracy, ours / best rival's",
         alone, target, (0.8, 0.6),
     )  # fmt: skip
@@ -90,7 +90,7 @@ def _codec_alone(here: Sequence[Setting]) -> Claim | None:
 def _system(here: Sequence[Setting]) -> Claim | None:
     target = next(iter(targets_of(here).values()), None)
     contest = [s for s in here if s["study"] in ("published", "ours")]
-    return target and _against_rivals(
+    return None if target is None else _against_rivals(
         "our recipe against published recipes: uplink bytes to 0.3 points below dense, ours / best rival's",
         contest, target, (0.33, 0.15),
     )  # fmt: skip

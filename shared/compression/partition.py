@@ -6,7 +6,6 @@ Distributed Training in AIoT, Sensors 2021, 21(6), 1943. Everything more exact i
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -50,9 +49,12 @@ class PartitionCodec:
         """
         if dense_bytes(layout) <= plan.budget_bytes:
             return DenseCodec().encode(update, layout, plan)
-        filled = sieve(
-            update, layout, plan.budget_bytes, partial(_fill, layout, plan, CutLimits(self.levels, self.regions))
-        )
+        limits = CutLimits(self.levels, self.regions)
+
+        def fill(candidates: Candidates) -> _Filled | None:
+            return _fill(layout, plan, limits, candidates)
+
+        filled = sieve(update, layout, plan.budget_bytes, fill)
         if filled is None:
             return Encoded(EMPTY_FRAME, SparseUpdate.nothing(layout.size))
         draft, candidates = filled.draft, filled.candidates

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coordinator.bench.cell import Cell
+from coordinator.bench.cell import Cell, Skew
 from coordinator.bench.cell_shelf import CellShelf
 from coordinator.bench.recipe import Recipe, budget_bytes
 from coordinator.bench.recipes import ratio_of
@@ -36,7 +36,7 @@ def test_a_kept_row_comes_back_with_what_it_is_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("skew", ["iid", "dirichlet-0.5", "dirichlet-0.1", "natural"])
-def test_every_split_gives_each_example_to_one_client(skew: str) -> None:
+def test_every_split_gives_each_example_to_one_client(skew: Skew) -> None:
     examples = Examples(np.zeros((200, 2), np.float32), np.arange(200) % 5, np.arange(200) % 10)
     shares = replace(CELL, skew=skew).split(examples)
     assert len(shares) == 10

@@ -44,9 +44,9 @@ def test_what_is_wanted_keeps_dense() -> None:
 def test_a_micro_benchmark_writes_rows_claims_table_and_picture_and_runs_nothing_twice(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     short = [
-        Recipe("dense", rounds=4, steps=3, study="dense"),
-        Recipe("partition", ratio=100, prior="client", rounds=4, steps=3, study="codec"),
-        Recipe("stc", ratio=100, rounds=4, steps=3, study="codec"),
+        Recipe("dense", rounds=6, steps=20, study="dense"),
+        Recipe("partition", ratio=30, prior="client", rounds=6, steps=20, study="codec"),
+        Recipe("stc", ratio=30, rounds=6, steps=20, study="codec"),
     ]
     cells = [Cell("digits", "dirichlet-0.5", recipe, clients=2) for recipe in short]
     told = io.StringIO()
@@ -58,7 +58,7 @@ def test_a_micro_benchmark_writes_rows_claims_table_and_picture_and_runs_nothing
     assert result["targets"].keys() == {"digits/dirichlet-0.5", "digits/dirichlet-0.5, codec alone"}
     assert [row["codec"] for row in result["rows"]] == ["dense", "partition", "stc"]
     assert all(row.keys() >= REQUIRED for row in result["rows"])
-    assert "| partition (client), 4 rounds" in out.with_suffix(".md").read_text(encoding="utf-8")
+    assert "| partition (client), 6 rounds" in out.with_suffix(".md").read_text(encoding="utf-8")
     assert ">partition</text>" in out.with_suffix(".svg").read_text(encoding="utf-8")
     silent = io.StringIO()
     assert run_cells(cells, CellShelf(tmp_path / "runs"), Console(file=silent, width=200)) == [

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from coordinator.bench.federation import Federation
-from coordinator.bench.recipe import Recipe
+from coordinator.bench.recipe import Prior, Recipe
 from coordinator.cohort import cohort
 from shared.compression.codec import Encoded, SparseUpdate
 from shared.compression.partition import PartitionCodec
@@ -27,7 +27,7 @@ def played(federation: Federation, rounds: int = 3) -> Federation:
 
 @pytest.mark.parametrize("prior", ["none", "public", "client"])
 def test_a_sieved_federation_learns_as_a_dense_one_does_from_a_fortieth_of_the_bytes(
-    federate: Federate, prior: str
+    federate: Federate, prior: Prior
 ) -> None:
     dense = played(federate(DENSE))
     sieved = played(federate(replace(DENSE, codec="partition", ratio=40, prior=prior)))
@@ -82,7 +82,8 @@ def test_a_client_that_missed_rounds_knows_how_many_and_is_sent_the_deltas_since
     recipe = replace(DENSE, codec="partition", ratio=40, rounds=8, downlink_codec="partition", downlink_ratio=40)
     federation = federate(recipe, participation=0.25)
     asked: dict[str, int] = {}
-    deltas, missed, downlink_bytes = [], [], 0
+    deltas: list[int] = []
+    missed, downlink_bytes = [], 0
     for server_round in range(1, 9):
         (name,) = cohort(federation.job, server_round, [f"client-{number:05}" for number in range(4)])
         if name in asked:
