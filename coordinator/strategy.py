@@ -13,8 +13,9 @@ from flwr.serverapp.strategy import Strategy
 from safetensors.numpy import save_file
 
 from coordinator.cohort import cohort
+from coordinator.flower_compat import node_id_of
 from coordinator.job import Job
-from coordinator.round_offer import RECORD, RoundOffer, offer_to_record
+from coordinator.round_offer import CLIENT_RECORD, RECORD, RoundOffer, offer_to_record
 from coordinator.server_model import model_bytes
 from coordinator.sieve_server import SieveServer
 from shared.compression.plan import Plan
@@ -127,10 +128,11 @@ class SieveStrategy(Strategy):
             if reply.has_error():
                 self.tally.failures.append(reply.error.reason or "")
                 continue
-            content = reply.content.config_records["update"]["content"]
-            update = UpdateObject.unpack(bytes(content))  # type: ignore[arg-type]  # always bytes: the grid's
-            gathered.add(update)
+            record = reply.content.config_records["update"]
+            update = UpdateObject.unpack(bytes(record["content"]))  # type: ignore[arg-type]  # always bytes: the grid's
+            gathered.add(str(record["device"]), update)
             self._count(update.header)
+        self.server.remember(gathered)
         if self.tally.updates < self.job.fleet.minimum_updates:
             log.warning("round %d is void: %d updates, at least %d are wanted; the model stays",
                         server_round, self.tally.updates, self.job.fleet.minimum_updates)  # fmt: skip
@@ -166,20 +168,23 @@ class SieveStrategy(Strategy):
 
     def state(self) -> dict[str, np.ndarray]:
         """All arrays that the next round follows from."""
-        state: dict[str, np.ndarray] = {f"model.{k}": v for k, v in self.model.state().items()}
-        state |= {f"predictor.{k}": v for k, v in self.predictor.state().items()}
-        return state | {"delta": np.frombuffer(self.model.delta, np.uint8)}
+        return self.server.state()
 
     def restore(self, state: dict[str, np.ndarray], base: str | None) -> None:
         """Continue from a checkpoint's arrays, bit for bit; `base` is the digest that the delta starts from."""
-        parts = {prefix: {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-                 for prefix in ("model.", "predictor.")}  # fmt: skip
-        self.model.restore(parts["model."], base, state["delta"].tobytes())
-        self.predictor.restore(parts["predictor."])
+        self.server.restore(state, base)
 
     def _messages(self, server_round: int, message_type: str, grid: Grid) -> list[Message]:
-        record = RecordDict({RECORD: offer_to_record(self.offer(server_round))})
-        return [Message(record, node_id, message_type) for node_id in grid.get_node_ids()]
+        offer = offer_to_record(self.offer(server_round))
+        names = {node_id_of(device): device for device in self.server.histories}
+
+        def content(node_id: int) -> RecordDict:
+            """The offer, and the tag of what is known of the node's sends where that serves the sieve."""
+            history = self.server.history_of(names.get(node_id, "")) if message_type == "train" else None
+            own = {CLIENT_RECORD: ConfigRecord({"history": history.tag.hex()})} if history else {}
+            return RecordDict({RECORD: offer, **own})
+
+        return [Message(content(node_id), node_id, message_type) for node_id in grid.get_node_ids()]
 
     def _count(self, header: UpdateHeader) -> None:
         self.tally.updates += 1

@@ -18,7 +18,6 @@ from coordinator.tasks.array_task import ArrayTask
 from coordinator.tasks.examples import Examples
 from shared.compression.codec import SparseUpdate
 from shared.compression.dgc import dgc_warmup_budget
-from shared.compression.history import SendHistory
 from shared.compression.plan import Plan
 from shared.errors import DecodeError
 from shared.update import UpdateHeader, UpdateObject, base_tag, run_tag
@@ -67,27 +66,23 @@ class Federation:
         shares = [self.train.take(indices) for indices in self.cell.split(self.train)]
         clients = [EmulatedClient(n, share, recipe, seed, self.layout) for n, share in enumerate(shares)]
         self._clients = {f"client-{number:05}": client for number, client in enumerate(clients)}
-        # What both ends know of each client: kept once here, since the frame's tag proves that they agree.
-        self._histories = {name: SendHistory.empty(self.layout) for name in self._clients}
         self._deltas: list[int] = []
         self._held: dict[str, int] = {}
 
     def play_round(self) -> float:
         """One round of all that are asked; returns their mean training loss."""
         self.server_round += 1
-        recipe = self.cell.recipe
         order = self._order()
         gathered, losses = self.server.gather(order.plan), []
         base = base_tag(self.server.model.digest)
         for name in cohort(self.job, self.server_round, list(self._clients)):
             self._send_down(name, order.plan)
-            history = self._histories[name] if recipe.prior == "client" else None
-            known = replace(order, plan=order.plan.knowing(history))
+            # A client's history is kept once for both ends, since each frame's check proves that they agree.
+            known = replace(order, plan=order.plan.knowing(self.server.history_of(name)))
             update = self._clients[name].train(known, self._model, self.task.loss)
-            decoded = self._take(update, base, gathered, history)
-            if history is not None:
-                self._histories[name] = history.after(decoded.indices, self.layout)
+            self._take(name, update, base, gathered, known.plan)
             losses.append(update.loss)
+        self.server.remember(gathered)
         self.server.step(gathered)
         self._deltas.append(len(self.server.model.delta))
         return float(np.mean(losses))
@@ -103,8 +98,7 @@ class Federation:
             budget_bytes = dgc_warmup_budget(
                 self.server_round, recipe.dgc_warmup_rounds, self.layout.size, budget_bytes
             )
-        plan = replace(self.server.next_plan(budget_bytes), gain_eighths=recipe.gain_eighths)
-        plan = Plan.from_bytes(plan.to_bytes(), self.layout)
+        plan = Plan.from_bytes(self.server.next_plan(budget_bytes).to_bytes(), self.layout)
         rate = work.rate_at(self.server_round, self.job.rounds)
         return RoundOrder(
             self.server_round, self.server.model.public, plan, work.model_copy(update={"learning_rate": rate})
@@ -120,21 +114,20 @@ class Federation:
         self._held[name] = now
         self.traffic.plan_bytes += len(plan.to_bytes())
 
-    def _take(self, update: LocalUpdate, base: bytes, gathered: Gathering, history: SendHistory | None) -> SparseUpdate:
+    def _take(self, name: str, update: LocalUpdate, base: bytes, gathered: Gathering, plan: Plan) -> None:
         """Pack an update, read it back from its bytes and count it; raises `DecodeError` where the two differ."""
         content = UpdateObject(self._header(update, base), update.encoded.frame).pack()
         arrived = UpdateObject.unpack(content)
-        decoded = gathered.add(arrived, history)
+        decoded = gathered.add(name, arrived)
         if not _is_same(decoded, update.encoded.delivered):
             raise DecodeError(f"codec {self.cell.recipe.codec} decodes something else than it delivers: report it")
-        self.bits = self.bits + FrameBits.of(arrived.frame, self.layout, gathered.plan.knowing(history))
+        self.bits = self.bits + FrameBits.of(arrived.frame, self.layout, plan)
         self.traffic.uploads += 1
         self.traffic.uplink_bytes += len(arrived.frame)
         self.traffic.object_bytes += len(content)
         self.traffic.dense_bytes += 4 * self.layout.size
         self.traffic.values_sent += len(decoded.indices)
         self.traffic.empty_frames += len(decoded.indices) == 0
-        return decoded
 
     def _header(self, update: LocalUpdate, base: bytes) -> UpdateHeader:
         return UpdateHeader(

@@ -46,7 +46,7 @@ class FrameBits:
             return cls()
         axis, sent = content.regions.axis, len(content.positions)
         coded = Gaps.of(content.positions, axis.bounds).length(content.regions.scale.parameters(axis))
-        _, alike = Gaps.within(np.sort(axis.scatter(content.positions)), layout.size).shortest_parameter(
+        _, alike = Gaps.within(axis.scatter(content.positions)[1], layout.size).shortest_parameter(
             covering_parameter(layout.size)
         )
         return cls(

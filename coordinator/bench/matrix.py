@@ -118,7 +118,7 @@ def spread_cells(task: str, skews: Sequence[Skew], seeds: Sequence[int]) -> Iter
 
 def ablation_cells(task: str, work: Recipe, seeds: Sequence[int]) -> Iterable[Cell]:
     """The sieve at one budget, whole and without one part."""
-    whole = sieved(work, "partition", 300, "public")
+    whole = sieved(work, "partition", 300, "client")
     yield from _cells(
         task, [change(replace(whole, variant=name)) for name, change in ABLATIONS.items()], "ablation", seeds
     )

@@ -6,7 +6,6 @@ from typing import Literal
 
 from coordinator.job import Downlink, Fleet, Job, Server, Sieve, Work
 from coordinator.predictor import Trust
-from shared.compression.plan import PLAIN_GAIN_EIGHTHS
 
 Prior = Literal["client", "public", "none"]
 OptionValue = bool | int | float | str
@@ -44,14 +43,15 @@ class Recipe:
     dgc_clip_norm: float | None = None
     memory: Literal["own", "residual"] = "own"
     trust: Trust = "better"
-    gain_eighths: int = PLAIN_GAIN_EIGHTHS
+    plan_rounds: int = 1
+    columns: bool = True
+    gain: float = 1.0
     codec_options: tuple[tuple[str, OptionValue], ...] = ()
     variant: str = ""
     study: str = ""
 
     def job(self, task: str, seed: int, participation: float, size: int) -> Job:
         """The recipe as a job for a model of `size` values."""
-        plan_prior: Literal["public", "none"] = "none" if self.prior == "none" else "public"
         return Job(
             name="bench",
             task=task,
@@ -67,7 +67,14 @@ class Recipe:
                 clip_norm=self.clip_norm,
                 warmup_rounds=self.warmup_rounds,
             ),
-            sieve=Sieve(codec=self.codec, prior=plan_prior, budget_bytes=budget_bytes(size, self.ratio)),
+            sieve=Sieve(
+                codec=self.codec,
+                prior=self.prior,
+                budget_bytes=budget_bytes(size, self.ratio),
+                plan_rounds=self.plan_rounds,
+                columns=self.columns,
+                gain=self.gain,
+            ),
             downlink=Downlink(codec=self.downlink_codec, budget_bytes=budget_bytes(size, self.downlink_ratio)),
             server=Server(momentum=self.server_momentum, learning_rate=self.server_learning_rate),
             fleet=Fleet(participation=participation),

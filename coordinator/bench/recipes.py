@@ -13,6 +13,8 @@ DENSITIES = (0.0005, 0.001, 0.002, 0.005)
 FEW_DENSITIES = (0.001, 0.005)
 FLOAT_CODECS = ("topk", "dgc", "sidco")
 LOCAL_STEPS = (20, 80)
+GAIN = 1.5
+"""Of the sieve's magnitudes, as jobs have it by default."""
 SHORTER = 0.75
 """Rounds of the study of codecs, which has most runs, against those of dense."""
 
@@ -28,16 +30,18 @@ WORK: dict[str, Recipe] = {
 
 Change = Callable[[Recipe], Recipe]
 ABLATIONS: dict[str, Change] = {
-    "prior client": lambda recipe: replace(recipe, prior="client"),
-    "prior public": lambda recipe: recipe,
-    "prior public, averages only": lambda recipe: replace(recipe, trust="averages"),
-    "prior public, network only": lambda recipe: replace(recipe, trust="network"),
+    "whole": lambda recipe: recipe,
+    "prior public": lambda recipe: replace(recipe, prior="public"),
+    "prior public, averages only": lambda recipe: replace(recipe, prior="public", trust="averages"),
+    "prior public, network only": lambda recipe: replace(recipe, prior="public", trust="network"),
+    "prior public, no columns": lambda recipe: replace(recipe, prior="public", columns=False),
     "prior none": lambda recipe: replace(recipe, prior="none"),
+    "no plan": lambda recipe: replace(recipe, plan_rounds=0),
     "no regions": lambda recipe: replace(recipe, codec_options=(("regions", False),)),
     "one magnitude, no regions": lambda recipe: replace(recipe, codec_options=(("levels", 1), ("regions", False))),
-    "magnitudes times 1.5": lambda recipe: replace(recipe, gain_eighths=12),
+    "no gain": lambda recipe: replace(recipe, gain=1.0),
 }
-"""What each variant changes in the sieve with prior `public`."""
+"""What each variant changes in the sieve with prior `client`."""
 
 
 def work_of(task: str) -> Recipe:
@@ -57,7 +61,14 @@ def ratio_of(codec: str, density: float) -> float:
 
 def sieved(recipe: Recipe, codec: str, ratio: float, prior: Prior = "none") -> Recipe:
     """The recipe with another codec and nothing else: deep gradient compression has a plain residual here too."""
-    return replace(recipe, codec=codec, ratio=ratio, prior=prior, memory="residual" if codec == "dgc" else "own")
+    return replace(
+        recipe,
+        codec=codec,
+        ratio=ratio,
+        prior=prior,
+        memory="residual" if codec == "dgc" else "own",
+        gain=GAIN if codec == "partition" else 1.0,
+    )
 
 
 def codec_recipes(work: Recipe) -> Iterable[Recipe]:

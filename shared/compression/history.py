@@ -1,17 +1,13 @@
 """What both ends know of one client's earlier frames: where it has sent values, and which of them just now."""
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
 from shared.errors import DecodeError
 from shared.layout import I64, Layout
-
-Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 RECENT_FRAMES = 8
 """Frames whose very positions are remembered: what was delivered a moment ago often has nothing left to deliver."""
@@ -42,8 +38,8 @@ class SendHistory:
     @classmethod
     def empty(cls, layout: Layout) -> Self:
         """The history of a client that has sent nothing yet, or whose history was lost."""
-        counts = (np.zeros(count, np.int64) for count in (layout.num_blocks, layout.num_columns, (2, RECENT_FRAMES)))
-        return cls(*counts, (), NO_TAG)
+        blocks, columns = np.zeros(layout.num_blocks, np.int64), np.zeros(layout.num_columns, np.int64)
+        return cls(blocks, columns, np.zeros((2, RECENT_FRAMES), np.int64), (), NO_TAG)
 
     @property
     def is_empty(self) -> bool:
@@ -65,31 +61,34 @@ class SendHistory:
             hashlib.sha256(self.tag + np.ascontiguousarray(sent, "<i8").tobytes()).digest()[:TAG_BYTES],
         )
 
-    def state(self) -> dict[str, npt.NDArray[np.generic]]:
-        """All that is to be saved, as a few flat arrays."""
-        return {
-            "blocks": self.blocks,
-            "columns": self.columns,
-            "repeats": self.repeats,
-            "recent": np.concatenate([np.zeros(0, np.int64), *self.recent]).astype(np.uint32),
-            "lengths": np.array([len(indices) for indices in self.recent], np.int64),
-            "tag": np.frombuffer(self.tag, np.uint8),
-        }
+    def to_bytes(self) -> bytes:
+        """All that is to be saved: counts as int64, the number and lengths of recent frames, their indices, the tag."""
+        lengths = np.array([len(self.recent), *(len(indices) for indices in self.recent)], "<u4")
+        counts = np.concatenate([self.blocks, self.columns, self.repeats.reshape(-1)]).astype("<i8")
+        recent = np.concatenate([np.zeros(0, np.int64), *self.recent]).astype("<u4")
+        return counts.tobytes() + lengths.tobytes() + recent.tobytes() + self.tag
 
     @classmethod
-    def from_state(cls, state: Arrays, layout: Layout) -> Self:
-        """What `state` gave; raises `DecodeError` where it is not one of `layout`."""
-        counts = [np.asarray(state[name], np.int64) for name in ("blocks", "columns", "repeats")]
-        recent, lengths = np.asarray(state["recent"], np.int64), np.asarray(state["lengths"], np.int64)
-        tag = np.asarray(state["tag"], np.uint8).tobytes()
-        shapes = [(layout.num_blocks,), (layout.num_columns,), (2, RECENT_FRAMES)]
-        fits = [array.shape for array in counts] == shapes
-        if not fits or len(lengths) > RECENT_FRAMES or lengths.sum() != len(recent) or len(tag) != TAG_BYTES:
-            raise DecodeError("the history of sends is not one of this layout: forget it and begin anew")
-        if len(recent) and not 0 <= int(recent.min()) <= int(recent.max()) < layout.size:
+    def from_bytes(cls, data: bytes, layout: Layout) -> Self:
+        """What `to_bytes` gave; raises `DecodeError` where it is not of `layout`."""
+        parts = [layout.num_blocks, layout.num_columns, 2 * RECENT_FRAMES]
+        at = 8 * sum(parts)
+        if len(data) < at + 4 + TAG_BYTES:
+            raise DecodeError(f"{len(data)} bytes are no history of sends of this layout: forget it and begin anew")
+        blocks, columns, repeats = np.split(
+            np.frombuffer(data, "<i8", sum(parts)).astype(np.int64), np.cumsum(parts[:2])
+        )
+        words = np.frombuffer(data[at : len(data) - TAG_BYTES], np.uint8)
+        count = int(words[:4].view("<u4")[0])
+        if len(words) % 4 or count > RECENT_FRAMES or len(words) < 4 + 4 * count:
+            raise DecodeError(f"a history of {count} frames in {len(data)} bytes: forget it and begin anew")
+        lengths = words[4 : 4 + 4 * count].view("<u4").astype(np.int64)
+        recent = words[4 + 4 * count :].view("<u4").astype(np.int64)
+        if int(lengths.sum()) != len(recent) or int(recent.max(initial=0)) >= layout.size:
             raise DecodeError("the history of sends names values beyond the layout: forget it and begin anew")
-        return cls(*counts, tuple(np.split(recent, np.cumsum(lengths)[:-1])) if len(lengths) else (), tag)
+        frames = tuple(np.split(recent, np.cumsum(lengths)[:-1])) if count else ()
+        return cls(blocks, columns, repeats.reshape(2, -1), frames, data[-TAG_BYTES:])
 
 
 def _faded(counts: I64, more: I64) -> I64:
-    return counts - (counts >> MEMORY_SHIFT) + (more << COUNT_SHIFT)
+    return np.asarray(counts - (counts >> MEMORY_SHIFT) + (more << COUNT_SHIFT))
