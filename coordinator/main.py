@@ -7,6 +7,7 @@ import sys
 import click
 import typer
 
+from coordinator.commands.bench import bench
 from coordinator.commands.codec import codec
 from coordinator.commands.demo import demo
 from coordinator.commands.report import report
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 for command in (demo, run, serve, status, report):
     app.command()(command)
+app.command(context_settings={"allow_extra_args": True, "allow_interspersed_args": False})(bench)
 app.add_typer(codec, name="codec")
 
 

@@ -61,8 +61,8 @@ class Federation:
         recipe, seed = self.cell.recipe, self.cell.seed
         self._model = FlatModel.of(self.task.model, seed)
         self.layout = self._model.layout
-        self._job = recipe.job(self.cell.task, seed, self.cell.participation, self.layout.size)
-        self.server = SieveServer(self._job, self.layout, self._model.vector(), recipe.trust)
+        self.job = recipe.job(self.cell.task, seed, self.cell.participation, self.layout.size)
+        self.server = SieveServer(self.job, self.layout, self._model.vector(), recipe.trust)
         shares = [self.train.take(indices) for indices in self.cell.split(self.train)]
         clients = [EmulatedClient(n, share, recipe, seed, self.layout) for n, share in enumerate(shares)]
         self._clients = {f"client-{number:05}": client for number, client in enumerate(clients)}
@@ -75,7 +75,7 @@ class Federation:
         order = self._order()
         gathered, losses = self.server.gather(order.plan), []
         base = base_tag(self.server.model.digest)
-        for name in cohort(self._job, self.server_round, list(self._clients)):
+        for name in cohort(self.job, self.server_round, list(self._clients)):
             self._send_down(name, order.plan)
             # A client's history is kept once for both ends, since each frame's check proves that they agree.
             known = replace(order, plan=order.plan.knowing(self.server.history_of(name)))
@@ -93,13 +93,13 @@ class Federation:
         return self.task.accuracy(self._model.module, self.test)
 
     def _order(self) -> RoundOrder:
-        recipe, work, budget_bytes = self.cell.recipe, self._job.work, self._job.sieve.budget_bytes
+        recipe, work, budget_bytes = self.cell.recipe, self.job.work, self.job.sieve.budget_bytes
         if recipe.dgc_warmup_rounds:
             budget_bytes = dgc_warmup_budget(
                 self.server_round, recipe.dgc_warmup_rounds, self.layout.size, budget_bytes
             )
         plan = Plan.from_bytes(self.server.next_plan(budget_bytes).to_bytes(), self.layout)
-        rate = work.rate_at(self.server_round, self._job.rounds)
+        rate = work.rate_at(self.server_round, self.job.rounds)
         return RoundOrder(
             self.server_round, self.server.model.public, plan, work.model_copy(update={"learning_rate": rate})
         )
@@ -135,7 +135,7 @@ class Federation:
             base_tag=base,
             server_round=self.server_round,
             examples=update.examples,
-            steps=self._job.work.steps,
+            steps=self.job.work.steps,
             loss=update.loss,
             correct=0,
             tested=0,

@@ -22,10 +22,11 @@ STC_HEAD_BITS = 8 + PARAMETER_BITS + BASE_BITS
 class FrameBits:
     """Sums over frames, in bits.
 
-    `frame` is whole frames as sent. `ideal` is a lower bound for any code of their symbols that takes the values of one
-    class for exchangeable, as the frame's reader does: the logarithm of the number of ways in which so many positions
-    can lie in each class, and so many values of each class take each level, and a bit for each sign. How many there are
-    of each counts nothing, nor do heads, magnitudes, or classes that travel in a frame: all these are the frame's cost.
+    `frame` is whole frames as sent. `ideal` is what no code of their symbols can go below, on average, if the values of
+    one class are exchangeable, as the frame's reader takes them to be: the logarithm of the number of ways in which so
+    many positions can lie in each class and so many values of each class take each level, and a bit for each sign. How
+    many there are of each counts nothing, nor do heads, magnitudes, or classes that travel in a frame: all these are
+    the frame's cost.
     `mask` is all that tells positions and signs, with the head, without levels beyond the first; `positions` the
     position codes alone. `stc_mask` and `stc_positions` are the same of an `stc` frame of the very same positions.
     """
@@ -41,7 +42,7 @@ class FrameBits:
     def of(cls, frame: bytes, layout: Layout, plan: Plan) -> Self:
         """The bits of one partition frame; nothing for a frame of another kind, or an empty one."""
         content = read_frame(frame, layout, plan) if frame[:1] == bytes([PARTITION_WIRE_ID]) else None
-        if content is None:
+        if content is None or not len(content.positions):
             return cls()
         axis, sent = content.regions.axis, len(content.positions)
         coded = Gaps.of(content.positions, axis.bounds).length(content.regions.scale.parameters(axis))

@@ -1,60 +1,141 @@
-"""Which cells the benchmark of compression runs, study by study, and with which recipes.
+"""Which cells the benchmark of compression runs, study by study, and how long they take.
 
-What it takes: a step of `mnist` lasts about 5.5 ms on one core, of `watch` 3.3, of `digits` 0.4. A run of `mnist` with
-40 rounds of 10 clients and 20 steps is so about a minute, evaluation and codec included.
+- `dense`: federated averaging of whole updates with several numbers of local steps; what all targets come from
+- `codec`: all codecs under one optimiser and schedule, each at several budgets
+- `published`: rivals as their papers have them
+- `ours`: our recipe with all levers
+- `tasks`: the sieve and STC beside dense, same rounds and steps, over tasks, skews and participation
+- `ablation`: the sieve without one of its parts
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
-
-import numpy as np
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from coordinator.bench.cell import Cell, Skew
-from coordinator.bench.recipe import Prior, Recipe
-from coordinator.tasks.registry import array_task_by_name
-from shared.compression.rice import expected_length
+from coordinator.bench.recipe import Recipe
+from coordinator.bench.recipes import (
+    ABLATIONS,
+    LOCAL_STEPS,
+    codec_recipes,
+    our_recipes,
+    published_recipes,
+    sieved,
+    work_of,
+)
 
-DENSITIES = (0.0005, 0.001, 0.002, 0.005, 0.01)
-FEW_DENSITIES = DENSITIES[1::2]
-FLOAT_CODECS = ("topk", "dgc", "sidco")
-TERNARY_CODECS = ("stc", "adacomp", "qsgd")
-HEADLINE = "mnist"
-HEADLINE_SKEW: Skew = "dirichlet-0.5"
-
-WORK: dict[str, Recipe] = {
-    "digits": Recipe("dense", learning_rate=0.02, final_learning_rate=0.002),
-    "watch": Recipe("dense", rounds=60, learning_rate=0.05, final_learning_rate=0.0005, clip_norm=1.0, warmup_rounds=2),
-    "mnist": Recipe("dense", learning_rate=0.02, final_learning_rate=0.002),
+STEP_MILLISECONDS = {
+    "digits": 0.5,
+    "watch": 3.3,
+    "mnist": 5.6,
+    "fashion-mnist": 5.6,
+    "cifar10": 40.0,
+    "motions": 2.0,
+    "spoken-digits": 9.6,
 }
-"""Tasks whose optimiser is not that of `work_of`."""
+"""Of one processor core, without contention; a batch of the task's own recipe."""
+EVALUATION_SECONDS = {"mnist": 0.6, "fashion-mnist": 0.6, "cifar10": 5.7}
+UPDATE_MILLISECONDS = 8.0
+"""Encoding, decoding and judging an update, more or less."""
 
 
-def ratio_of(codec: str, density: float) -> float:
-    """The ratio at which a codec's frames hold this share of the values, if these lie evenly."""
-    size, count = np.array(1e6), np.array(1e6 * density)
-    bits = float(expected_length(size, count)) + float(count) * (32 if codec in FLOAT_CODECS else 1)
-    return round(32e6 / bits, 1)
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The task and skew that the studies of codecs and recipes are made on."""
+
+    task: str
+    skew: Skew
 
 
-def work_of(task: str) -> Recipe:
-    """How a task is trained where nothing else is asked: dense, with local momentum and a falling rate."""
-    if task in WORK:
-        return WORK[task]
-    rate = array_task_by_name(task).learning_rate / 5
-    return Recipe("dense", learning_rate=rate, final_learning_rate=rate / 10)
+FULL, QUICK = Headline("mnist", "dirichlet-0.5"), Headline("digits", "dirichlet-0.5")
+MAIN_SKEWS: dict[str, Skew] = {"watch": "natural", "spoken-digits": "natural"}
+"""Natural where examples have owners, Dirichlet 0.5 elsewhere."""
+CLIENTS = {"spoken-digits": 6, "motions": 5}
+"""Ten in all other tasks."""
+SLOW_TASKS = ("cifar10",)
 
 
-def sieved(recipe: Recipe, codec: str, ratio: float, prior: Prior = "none") -> Recipe:
-    """The recipe with another codec; clients keep a plain residual wherever the codec leaves one."""
-    return replace(recipe, codec=codec, ratio=ratio, prior=prior, memory="residual" if codec == "dgc" else "own")
+def full_cells(seeds: Sequence[int]) -> list[Cell]:
+    """Everything that the claims need, the most important first: about an hour on two cores."""
+    first = seeds[:1]
+    cells = [*headline_cells(FULL, work_of(FULL.task), seeds, first)]
+    cells += [*task_cells(FULL.task, work_of(FULL.task), (300, 1000), seeds)]
+    for task, ratios, of_seeds in (
+        ("digits", (100, 300, 1000), seeds),
+        ("watch", (100, 300, 1000), seeds[:2]),
+        ("motions", (100, 300, 1000), seeds),
+        ("fashion-mnist", (100, 300), first),
+        ("spoken-digits", (100, 300), first),
+        ("cifar10", (100, 300), first),
+    ):
+        cells += task_cells(task, work_of(task), ratios, of_seeds)
+    cells += ablation_cells("digits", work_of("digits"), seeds)
+    cells += ablation_cells("watch", replace(work_of("watch"), rounds=30), first)
+    cells += spread_cells("digits", ("iid", "dirichlet-0.1"), first)
+    cells += spread_cells("watch", ("dirichlet-0.1",), first)
+    return _distinct(cells)
 
 
 def quick_cells(seeds: Sequence[int]) -> list[Cell]:
-    """`digits` and `watch` alone, two seeds at most."""
-    cells = []
-    for task, skew in (("digits", HEADLINE_SKEW), ("watch", "natural")):
-        work = work_of(task)
-        for seed in seeds[:1]:
-            for recipe in (work, sieved(work, "stc", 300), sieved(work, "partition", 300, "public")):
-                cells.append(Cell(task, skew, replace(recipe, study="tasks"), seed))
-    return cells
+    """The same studies with one seed and fewer rounds on `digits`, and a look at `watch`: under three minutes."""
+    first = seeds[:1]
+    work = replace(work_of(QUICK.task), rounds=24)
+    cells = [*headline_cells(QUICK, work, first, first), *task_cells(QUICK.task, work, (100, 300), first)]
+    cells += ablation_cells(QUICK.task, work, first)
+    watch = replace(work_of("watch"), rounds=24)
+    looks = (watch, sieved(watch, "stc", 300), sieved(watch, "partition", 300, "client"))
+    return _distinct([*cells, *_cells("watch", looks, "tasks", first)])
+
+
+def headline_cells(headline: Headline, work: Recipe, seeds: Sequence[int], first: Sequence[int]) -> Iterable[Cell]:
+    """The studies `dense`, `codec`, `published` and `ours`; only what decides a claim has all seeds."""
+    for steps in LOCAL_STEPS:
+        yield from _cells(headline.task, [replace(work, steps=steps)], "dense", seeds)
+    for recipe in codec_recipes(work):
+        decides = recipe.codec in ("partition", "stc")
+        yield from _cells(headline.task, [recipe], "codec", seeds if decides else first)
+    for recipe in published_recipes(work):
+        yield from _cells(headline.task, [recipe], "published", seeds if recipe.codec == "stc" else first)
+    yield from _cells(headline.task, our_recipes(work), "ours", seeds)
+
+
+def task_cells(task: str, work: Recipe, ratios: Sequence[float], seeds: Sequence[int]) -> Iterable[Cell]:
+    """The sieve and STC beside dense: same rounds and steps, both with server momentum, dense without it too."""
+    pushed = replace(work, server_momentum=0.5)
+    recipes = [work, *(sieved(pushed, "partition", ratio, "client") for ratio in ratios)]
+    if task not in SLOW_TASKS:
+        recipes += [pushed, sieved(pushed, "stc", 300)]
+    yield from _cells(task, recipes, "tasks", seeds)
+
+
+def spread_cells(task: str, skews: Sequence[Skew], seeds: Sequence[int]) -> Iterable[Cell]:
+    """Other skews, and a fifth of the clients a round."""
+    work = work_of(task)
+    recipes = [work, sieved(work, "stc", 300), sieved(work, "partition", 300, "client")]
+    for cell in _cells(task, recipes, "tasks", seeds):
+        yield from (replace(cell, skew=skew) for skew in skews)
+        yield replace(cell, participation=0.2)
+
+
+def ablation_cells(task: str, work: Recipe, seeds: Sequence[int]) -> Iterable[Cell]:
+    """The sieve at one budget, whole and without one part."""
+    whole = sieved(work, "partition", 300, "client")
+    yield from _cells(
+        task, [change(replace(whole, variant=name)) for name, change in ABLATIONS.items()], "ablation", seeds
+    )
+
+
+def core_seconds(cell: Cell) -> float:
+    """About how long a cell takes on one core."""
+    recipe = cell.recipe
+    updates = recipe.rounds * max(1, round(cell.clients * cell.participation))
+    training = updates * (recipe.steps * STEP_MILLISECONDS.get(cell.task, 10.0) + UPDATE_MILLISECONDS) / 1000
+    return training + recipe.rounds / 2 * EVALUATION_SECONDS.get(cell.task, 0.05)
+
+
+def _cells(task: str, recipes: Iterable[Recipe], study: str, seeds: Sequence[int]) -> Iterable[Cell]:
+    skew, clients = MAIN_SKEWS.get(task, "dirichlet-0.5"), CLIENTS.get(task, 10)
+    return (Cell(task, skew, replace(recipe, study=study), seed, clients) for recipe in recipes for seed in seeds)
+
+
+def _distinct(cells: Iterable[Cell]) -> list[Cell]:
+    return list(dict.fromkeys(cells))

@@ -39,9 +39,15 @@ class Claim:
 
 
 def write_result(
-    path: Path, name: str, command: str, seeds: Sequence[int], rows: Sequence[Row], claims: Sequence[Claim]
+    path: Path,
+    name: str,
+    command: str,
+    seeds: Sequence[int],
+    rows: Sequence[Row],
+    claims: Sequence[Claim],
+    more: Mapping[str, object] | None = None,
 ) -> None:
-    """Write one result file, with the commit, machine and versions that it was measured on."""
+    """Write one result file, with the commit, machine and versions that it was measured on; `more` are further keys."""
     result = {
         "name": name,
         "commit": _commit(),
@@ -49,6 +55,7 @@ def write_result(
         "machine": f"{platform.machine()}, {platform.system()} {platform.release().split('-')[0]}",
         "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
         "seeds": list(seeds),
+        **(more or {}),
         "rows": list(rows),
         "claims": [claim.to_json() for claim in claims],
     }

@@ -11,6 +11,7 @@ WIDTH, HEIGHT = 440, 290
 LEFT, RIGHT, TOP, BOTTOM = 60, 82, 32, 46
 LABEL_GAP = 17
 LONG_SHARE = 0.9
+LEADER_WIDTH = 22
 DOT_RADIUS = 3.5
 
 Tone = Literal["a", "b", "c", "soft"]
@@ -126,17 +127,31 @@ class Chart:
         return join([_segment(x, TOP, x, HEIGHT - BOTTOM, "level soft"), name])
 
     def _names(self) -> list[Html]:
-        """Names right of the plot, as near to their lines' ends as the others let them; those of short lines below."""
+        """Names right of the plot, near their lines' ends; short lines have theirs below, several in a column."""
         long = [line for line in self.lines if line.points and not self._short(line)]
         named = [(self._down(line.points[-1][1]), line.label, line.tone) for line in long]
         named += [(self._down(level.value), level.label, level.tone) for level in self.levels]
         named.sort(key=lambda entry: entry[0])
         places = spread([y for y, _, _ in named], LABEL_GAP, TOP, HEIGHT - BOTTOM)
         names = [_name(WIDTH - RIGHT + 8, y + 4, *name) for y, (_, *name) in zip(places, named, strict=True)]
-        for line in filter(self._short, self.lines):
-            x, y = line.points[-1]
-            names.append(_name(self._across(x) + 6, self._down(y) + LABEL_GAP, line.label, line.tone))
-        return names
+        short = [line for line in self.lines if self._short(line)]
+        return names + (self._listed(short) if len(short) > 1 else [self._below(line) for line in short])
+
+    def _below(self, line: Line) -> Html:
+        x, y = line.points[-1]
+        return _name(self._across(x) + 6, self._down(y) + LABEL_GAP, line.label, line.tone)
+
+    def _listed(self, lines: Sequence[Line]) -> list[Html]:
+        """The names of lines that end far from the right, in a column beside their ends, each led to its own."""
+        ends = [(self._down(y), self._across(x), line) for line in lines for x, y in line.points[-1:]]
+        ends.sort(key=lambda end: end[:2])
+        column = max(x for _, x, _ in ends) + LEADER_WIDTH
+        places = spread([y for y, _, _ in ends], LABEL_GAP, TOP, HEIGHT - BOTTOM)
+        parts = []
+        for place, (y, x, line) in zip(places, ends, strict=True):
+            parts.append(_segment(x, y, column - 3, place, "axis"))
+            parts.append(_name(column, place + 4, line.label, line.tone))
+        return parts
 
     def _short(self, line: Line) -> bool:
         """True when a line ends well before the right end of the plot."""

@@ -13,7 +13,7 @@ from shared.compression.prior import Prior
 from shared.compression.rice import Gaps
 from shared.compression.scale import Scale
 from shared.compression.sieve import Candidates, fill_budget
-from shared.compression.threshold import Binned, Cut, choose_cut
+from shared.compression.threshold import FREE, Binned, Cut, CutLimits, choose_cut
 from shared.layout import I64, Layout
 
 FIXED_HEAD_BITS = 50
@@ -38,7 +38,16 @@ class Fitting:
     prior_bits: int
 
     @classmethod
-    def of(cls, candidates: Candidates, runs: I64, prior: Prior, axis: Axis, layout: Layout, plan: Plan) -> "Fitting":
+    def of(
+        cls,
+        candidates: Candidates,
+        runs: I64,
+        prior: Prior,
+        axis: Axis,
+        layout: Layout,
+        plan: Plan,
+        limits: CutLimits = FREE,
+    ) -> "Fitting":
         """Gather the candidates, of which `runs` int64 `[blocks + 1]` numbers each block's first; choose the cut."""
         order, positions, bits = None, candidates.indices, candidates.bits
         if len(axis.classes) > 1:
@@ -48,7 +57,8 @@ class Fitting:
         prior_bits = prior.length(layout, plan)
         extents = (axis.bounds[1:] - axis.bounds[:-1]).astype(np.float64)
         live_groups = int(np.count_nonzero(axis.classes))
-        cut = choose_cut(binned, extents, live_groups, 8.0 * plan.budget_bytes - prior_bits - FIXED_HEAD_BITS)
+        budget_bits = 8.0 * plan.budget_bytes - prior_bits - FIXED_HEAD_BITS
+        cut = choose_cut(binned, extents, live_groups, budget_bits, limits)
         return cls(candidates, prior, axis, order, positions, bits, cut, prior_bits)
 
     def fill(self, plan: Plan) -> Draft | None:

@@ -38,9 +38,9 @@ class LevelCurves:
     bits: F64
     split: I64
 
-    def best(self, slope: float, region: int, edge: int) -> tuple[int, float]:
-        """The number of levels that is worth most above bin `edge`, and its energy - slope · bits."""
-        worth = (self.energy[:, region, edge] - slope * self.bits[:, region, edge]).tolist()
+    def best(self, slope: float, region: int, edge: int, most_levels: int) -> tuple[int, float]:
+        """The number of levels, within the most, that is worth most above bin `edge`, and its energy - slope · bits."""
+        worth = (self.energy[:most_levels, region, edge] - slope * self.bits[:most_levels, region, edge]).tolist()
         return worth.index(max(worth)) + 1, max(worth)
 
     def begins(self, levels: int, region: int, edge: int) -> list[int]:

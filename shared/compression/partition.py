@@ -6,7 +6,6 @@ Distributed Training in AIoT, Sensors 2021, 21(6), 1943. Everything more exact i
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -17,10 +16,12 @@ from shared.compression.dense import DENSE_WIRE_ID, DenseCodec, dense_bytes
 from shared.compression.fitting import Fitting
 from shared.compression.frame import PARTITION_WIRE_ID, Content, Draft, read_content
 from shared.compression.history import SendHistory
+from shared.compression.magnitudes import MOST_LEVELS
 from shared.compression.plan import Plan
 from shared.compression.prior import Prior, PriorKind, expected_lengths, is_of_client
 from shared.compression.scale import SCALE_LENGTH, Scale
 from shared.compression.sieve import Candidates, likely_count, sieve
+from shared.compression.threshold import CutLimits
 from shared.errors import DecodeError
 from shared.layout import F32, I64, Layout
 
@@ -29,9 +30,16 @@ EMPTY_FRAME = bytes([PARTITION_WIRE_ID])
 HISTORY_FAVOUR = 7 / 8
 
 
+@dataclass(frozen=True)
 class PartitionCodec:
-    """Sends the largest values by regions of predicted density; the plan's classes are the prior, if it has any."""
+    """Sends the largest values by regions of predicted density; the plan's classes are the prior, if it has any.
 
+    With fewer `levels` of magnitude, 1 at the least, or without `regions` of their own levels it shows what these are
+    worth; the receiver need not know.
+    """
+
+    levels: int = MOST_LEVELS
+    regions: bool = True
     name = "partition"
     wire_id = PARTITION_WIRE_ID
 
@@ -43,7 +51,12 @@ class PartitionCodec:
         """
         if dense_bytes(layout) <= plan.budget_bytes:
             return DenseCodec().encode(update, layout, plan)
-        filled = sieve(update, layout, plan.budget_bytes, partial(_fill, layout, plan))
+        limits = CutLimits(self.levels, self.regions)
+
+        def fill(candidates: Candidates) -> _Filled | None:
+            return _fill(layout, plan, limits, candidates)
+
+        filled = sieve(update, layout, plan.budget_bytes, fill)
         if filled is None:
             return Encoded(EMPTY_FRAME, SparseUpdate.nothing(layout.size))
         draft, candidates = filled.draft, filled.candidates
@@ -74,16 +87,16 @@ class _Filled:
         return self.draft.count
 
 
-def _fill(layout: Layout, plan: Plan, candidates: Candidates) -> _Filled | None:
+def _fill(layout: Layout, plan: Plan, limits: CutLimits, candidates: Candidates) -> _Filled | None:
     """The draft that fills the budget under whichever prior is expected to serve best."""
     runs = candidates.indices.searchsorted(layout.block_starts)
     likely = candidates.about_first(likely_count(layout.size, plan.budget_bytes))
     before = np.concatenate([ZERO, likely.cumsum()])[runs]
     prior, axis = _shortest_prior(before[1:] - before[:-1], candidates.indices[likely], layout, plan)
-    draft = Fitting.of(candidates, runs, prior, axis, layout, plan).fill(plan)
+    draft = Fitting.of(candidates, runs, prior, axis, layout, plan, limits).fill(plan)
     if draft is None and prior.kind is not PriorKind.WHOLE:
         whole = Prior.whole(layout)
-        draft = Fitting.of(candidates, runs, whole, whole.axis(layout), layout, plan).fill(plan)
+        draft = Fitting.of(candidates, runs, whole, whole.axis(layout), layout, plan, limits).fill(plan)
     return None if draft is None else _Filled(draft, candidates)
 
 

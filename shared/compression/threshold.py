@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 
 from shared.compression.histogram import BIN_SHIFT, U32, magnitudes
-from shared.compression.magnitudes import STEP_BITS, level_curves
+from shared.compression.magnitudes import MOST_LEVELS, STEP_BITS, level_curves
 from shared.compression.prior import split_lengths
 from shared.compression.rice import F64, expected_length
 from shared.layout import I64
@@ -67,7 +67,18 @@ class Cut:
     sparse: tuple[int, ...] | None
 
 
-def choose_cut(binned: Binned, extents: F64, live_groups: int, budget_bits: float) -> Cut:
+@dataclass(frozen=True, slots=True)
+class CutLimits:
+    """What a cut may have: so many levels a region, and levels of their own for two regions or not."""
+
+    levels: int = MOST_LEVELS
+    regions: bool = True
+
+
+FREE = CutLimits()
+
+
+def choose_cut(binned: Binned, extents: F64, live_groups: int, budget_bits: float, limits: CutLimits = FREE) -> Cut:
     """The cut that delivers most within `budget_bits`, for groups of `extents` float64 `[groups]` values.
 
     Distortion is the energy not delivered, rate the code length predicted from each group's own density. For each
@@ -77,12 +88,13 @@ def choose_cut(binned: Binned, extents: F64, live_groups: int, budget_bits: floa
     counts, sums = np.add.reduce(binned.counts), np.add.reduce(binned.sums)
     curves = level_curves(counts[np.newaxis], sums[np.newaxis])
     rates = curves.bits[:, 0] + (np.add.reduce(expected_length(extents[:, np.newaxis], binned.counts)) + counts)
-    filled = [_fill(*row, budget_bits) for row in zip(curves.energy[:, 0], rates, strict=True)]
+    rows = zip(curves.energy[: limits.levels, 0], rates[: limits.levels], strict=True)
+    filled = [_fill(*row, budget_bits) for row in rows]
     best = filled.index(max(filled))
     _, edge, slope = filled[best]
-    key_groups = _boundary(binned.counts[:, edge], extents, live_groups)
-    levels, worth = curves.best(slope, 0, edge)
-    own = _own_levels(binned, key_groups, edge, slope)
+    key_groups = _boundary(binned.counts[:, edge], extents, live_groups) if limits.regions else len(extents)
+    levels, worth = curves.best(slope, 0, edge, limits.levels)
+    own = _own_levels(binned, key_groups, edge, slope, limits.levels)
     count, bits_per_value = _count(rates[best], counts, edge, budget_bits)
     if own is None or own[0] <= worth:
         begins = tuple(binned.edges[curves.begins(levels, 0, edge)].tolist())
@@ -91,7 +103,7 @@ def choose_cut(binned: Binned, extents: F64, live_groups: int, budget_bits: floa
 
 
 def _own_levels(
-    binned: Binned, key_groups: int, edge: int, slope: float
+    binned: Binned, key_groups: int, edge: int, slope: float, most_levels: int
 ) -> tuple[float, tuple[int, ...], tuple[int, ...]] | None:
     """The worth of levels of their own for key and sparse region, and where these begin; None if one sends nothing."""
     if key_groups == len(binned.counts):
@@ -101,7 +113,7 @@ def _own_levels(
     if 0 in counts[:, 0].tolist():
         return None
     curves = level_curves(counts, sums)
-    best = [curves.best(slope, region, 0) for region in (0, 1)]
+    best = [curves.best(slope, region, 0, most_levels) for region in (0, 1)]
     begins = [curves.begins(levels, region, 0) for region, (levels, _) in enumerate(best)]
     key, sparse = (tuple(binned.edges[edge:][begin].tolist()) for begin in begins)
     return best[0][1] + best[1][1] - slope * SPARSE_HEADER_BITS, key, sparse

@@ -1,0 +1,161 @@
+"""What the documentation says of compression, computed from the benchmark's rows."""
+
+from collections.abc import Callable, Sequence
+from statistics import median_high
+
+from coordinator.bench.matrix import MAIN_SKEWS, Headline
+from coordinator.bench.result import Claim
+from coordinator.bench.setting import WITHIN, Row, Setting, best, cheapest, settings_of, targets_of
+
+OURS = "partition"
+MOST_ROUNDS = 1.5
+"""Against dense: how long a recipe may take to reach a target."""
+
+
+def claims_of(rows: Sequence[Row], headline: Headline) -> list[Claim]:
+    """All claims that the rows suffice for; those about one task are about the headline's."""
+    settings = settings_of(rows)
+    here = [s for s in settings if (s["task"], s["skew"], s["participation"]) == (headline.task, headline.skew, 1)]
+    made = [
+        _within_of_dense(settings),
+        _to_dense_best(here),
+        _codec_alone(here),
+        _system(here),
+        *_both_ways(here),
+        _frame_against_ideal(settings),
+        _against_stc(here, "public", -0.10, -0.15),
+        _against_stc(here, "client", -0.18, -0.30),
+    ]
+    return [claim for claim in made if claim is not None]
+
+
+def within_ratios(settings: Sequence[Setting]) -> dict[str, float]:
+    """For each place the largest mean ratio of a sieved setting within 0.3 points of dense, same rounds and steps.
+
+    1 where none is; dense has its best optimiser.
+    """
+    ratios: dict[str, float] = {}
+    for place in dict.fromkeys(setting.place for setting in settings):
+        there = [setting for setting in settings if setting.place == place]
+        dense = [setting for setting in there if setting["codec"] == "dense"]
+        sieved = [s for s in there if s["codec"] == OURS and s["study"] in ("tasks", "codec") and not s["variant"]]
+        held = [
+            setting.mean("ratio")
+            for setting in sieved
+            if (same := best([d for d in dense if _same_work(d, setting)], lambda found: found.accuracy))
+            and setting.accuracy >= same.accuracy - WITHIN
+        ]
+        if dense and sieved:
+            ratios[place] = max(held, default=1.0)
+    return ratios
+
+
+def codec_target(settings: Sequence[Setting]) -> float | None:
+    """The accuracy that the better half of the codecs reach at one of their budgets."""
+    reached: dict[str, float] = {}
+    for setting in (setting for setting in settings if setting["study"] == "codec"):
+        reached[setting["codec"]] = max(reached.get(setting["codec"], 0.0), setting.accuracy)
+    return median_high(reached.values()) if len(reached) > 1 else None
+
+
+def _within_of_dense(settings: Sequence[Setting]) -> Claim | None:
+    main = [s for s in settings if s["skew"] == MAIN_SKEWS.get(s["task"], "dirichlet-0.5") and s["participation"] == 1]
+    ratios = within_ratios(main)
+    if not ratios:
+        return None
+    text = f"ratio with accuracy within 0.3 points of dense, least of {len(ratios)} tasks"
+    return Claim(text, round(min(ratios.values()), 1), 37.1, 300, "higher")
+
+
+def _to_dense_best(here: Sequence[Setting]) -> Claim | None:
+    dense = best((s for s in here if s["codec"] == "dense" and s["study"] == "dense"), lambda found: found.accuracy)
+    ours = [s for s in here if s["study"] == "ours" and s["codec"] == OURS]
+    if dense is None or not ours:
+        return None
+    spent = dense.bytes_to(dense.accuracy) or dense.mean("uplink_bytes")
+    found = cheapest([s for s in ours if s["rounds"] <= MOST_ROUNDS * dense["rounds"]], dense.accuracy)
+    ratio = round(spent / found[1], 1) if found else 0.0
+    text = "uplink bytes to dense's best accuracy, dense / ours with all levers (0: not reached)"
+    return Claim(text, ratio, 500, 2000, "higher")
+
+
+def _codec_alone(here: Sequence[Setting]) -> Claim | None:
+    alone, target = [s for s in here if s["study"] == "codec"], codec_target(here)
+    return None if target is None else _against_rivals(
+        "codec alone, same optimiser and rounds: uplink bytes to equal accuracy, ours / best rival's",
+        alone, target, (0.8, 0.6),
+    )  # fmt: skip
+
+
+def _system(here: Sequence[Setting]) -> Claim | None:
+    target = next(iter(targets_of(here).values()), None)
+    contest = [s for s in here if s["study"] in ("published", "ours")]
+    return None if target is None else _against_rivals(
+        "our recipe against published recipes: uplink bytes to 0.3 points below dense, ours / best rival's",
+        contest, target, (0.33, 0.15),
+    )  # fmt: skip
+
+
+def _against_rivals(text: str, contest: Sequence[Setting], target: float, limits: tuple[float, float]) -> Claim | None:
+    ours = cheapest([setting for setting in contest if setting["codec"] == OURS], target)
+    rival = cheapest([setting for setting in contest if setting["codec"] != OURS], target)
+    if ours is None or rival is None:
+        return None
+    return Claim(f"{text} ({rival[0]['codec']})", round(ours[1] / rival[1], 3), *limits, "lower")
+
+
+def _both_ways(here: Sequence[Setting]) -> list[Claim]:
+    targets = targets_of(here)
+    dense = best((s for s in here if s["codec"] == "dense" and s["study"] == "dense"), lambda found: -found["steps"])
+    ours = [s for s in here if s["study"] == "ours" and s["downlink_codec"] != "dense"]
+    held = [setting for setting in ours if targets and setting.accuracy >= min(targets.values())]
+    found = best(held, lambda setting: -_bytes(setting))
+    if dense is None or found is None:
+        return []
+    apart = _bytes(dense) / _bytes(found)
+    with_first = (_bytes(dense) + dense.mean("first_model_bytes")) / (_bytes(found) + found.mean("first_model_bytes"))
+    return [
+        Claim("up and down together, dense / ours, the first model apart", round(apart, 1), 30, 200, "higher"),
+        Claim("up and down together, dense / ours, the first model counted", round(with_first, 1), 30, 200, "higher"),
+    ]
+
+
+def _bytes(setting: Setting) -> float:
+    return sum(setting.mean(key) for key in ("uplink_bytes", "downlink_bytes", "plan_bytes"))
+
+
+def _frame_against_ideal(settings: Sequence[Setting]) -> Claim | None:
+    return _quotient(
+        "frame length / ideal length of its symbols",
+        settings, lambda s: not s["variant"], ("frame_bits", "ideal_bits"), 0, (1.05, 1.02),
+    )  # fmt: skip
+
+
+def _against_stc(here: Sequence[Setting], prior: str, floor: float, aim: float) -> Claim | None:
+    """Over the study of codecs, at the budgets that both priors were run at."""
+    study = [s for s in here if s["study"] == "codec" and s["codec"] == OURS]
+    ratios = {p: {s["budget_ratio"] for s in study if s["prior"] == p} for p in ("public", "client")}
+    shared = ratios["public"] & ratios["client"] or ratios[prior]
+    return _quotient(
+        f"prior {prior} against STC at identical masks, position and sign bits with the head",
+        study, lambda s: s["prior"] == prior and s["budget_ratio"] in shared,
+        ("mask_bits", "stc_mask_bits"), 1, (floor, aim),
+    )  # fmt: skip
+
+
+def _quotient(
+    text: str,
+    settings: Sequence[Setting],
+    wanted: Callable[[Setting], bool],
+    keys: tuple[str, str],
+    less: float,
+    limits: tuple[float, float],
+) -> Claim | None:
+    """The quotient of two sums over all rows of the sieve that are wanted, less a number."""
+    rows = [row for s in settings if s["codec"] == OURS and wanted(s) for row in s.rows]
+    whole, part = (sum(row[key] for row in rows) for key in keys)
+    return Claim(text, round(whole / part - less, 4), *limits, "lower") if part else None
+
+
+def _same_work(one: Setting, other: Setting) -> bool:
+    return (one["rounds"], one["steps"], one["clients"]) == (other["rounds"], other["steps"], other["clients"])
