@@ -76,6 +76,8 @@ class Plan:
     @classmethod
     def from_bytes(cls, data: bytes, layout: Layout) -> Self:
         """What `to_bytes` wrote for `layout`; raises `DecodeError` on anything else."""
+        if len(data) > _most_bytes(layout.num_blocks):
+            raise DecodeError(f"{len(data)} bytes are no plan for the {layout.num_blocks} blocks of this layout")
         reader = BitReader(data)
         budget_bytes = reader.take(reader.take(WIDTH_BITS) + 1)
         plan = cls(budget_bytes, _read_classes(reader, layout.num_blocks) if reader.take(1) else None)
@@ -97,6 +99,12 @@ def plan_from_densities(densities: npt.NDArray[np.float64]) -> Classes:
     parameters = np.log2(LN_GOLDEN / -np.log1p(-np.clip(densities, SMALLEST_DENSITY, LARGEST_DENSITY)))
     octaves = np.floor(parameters) - np.floor(parameters.min())
     return np.where(live, np.clip(DENSEST_CLASS - octaves, 0, DENSEST_CLASS), 0).astype(np.uint8)
+
+
+def _most_bytes(blocks: int) -> int:
+    """The longest canonical form: packed, with the widest budget."""
+    packs = -(-blocks // CLASSES_PER_PACK)
+    return -(-(WIDTH_BITS + MOST_BUDGET_BYTES.bit_length() + 1 + PARAMETER_BITS + PACK_BITS * packs) // 8)
 
 
 def _write_classes(writer: BitWriter, classes: Classes) -> None:
