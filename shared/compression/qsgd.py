@@ -95,7 +95,7 @@ def read_omegas(reader: BitReader, count: int, most: int) -> I64:
         while at < end and digits[at] == ONE:
             at, value = at + value + 1, int(digits[at : at + value + 1], 2)
             if value > most:
-                raise DecodeError(f"level {value} of {most}: the frame is damaged")
+                raise DecodeError(f"a level is above the {most} of this frame: it is damaged")
         at += 1
         values[place] = value
     reader.skip(at - reader.at)

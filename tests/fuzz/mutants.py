@@ -25,7 +25,7 @@ def _set_a_byte(data: bytearray, other: bytes, draw: random.Random) -> None:
 
 
 def _insert_bytes(data: bytearray, other: bytes, draw: random.Random) -> None:
-    at, count = draw.randrange(len(data) + 1), 1 << draw.randrange(11)
+    at, count = draw.randrange(len(data) + 1), 1 << draw.randrange(13)
     data[at:at] = bytes([draw.choice(TELLING_BYTES)]) * count if draw.random() < 0.5 else draw.randbytes(count)
 
 

@@ -38,6 +38,13 @@ def frame_seeds() -> Iterator[tuple[str, bytes]]:
                     yield f"{codec.name}-{number}-{kind}-{budget_bytes}", bytes([number, 4 * kind]) + frame
 
 
+def offenders() -> Iterator[tuple[str, bytes]]:
+    """Frames that once got more out of a decoder than `DecodeError`."""
+    ones_and_zeros = f"{0x3F80_0000:032b}{65_535:016b}{0:05b}" + "1" + "0" * 910 + "1" * 16_000
+    # A level of 16,000 bits, too long to be put into an error's text.
+    yield "offender-qsgd-level", bytes([0, 0, 9]) + int(ones_and_zeros[:16_960], 2).to_bytes(2_120, "big")
+
+
 def plan_seeds() -> Iterator[tuple[str, bytes]]:
     """Plans of every layout and kind of classes, one with classes that are packed, and the largest budget."""
     for number, layout in enumerate(LAYOUTS):
@@ -50,7 +57,7 @@ def plan_seeds() -> Iterator[tuple[str, bytes]]:
 def write_seeds() -> None:
     """Write all seeds."""
     seeds = {
-        "frame": dict(frame_seeds()),
+        "frame": dict([*frame_seeds(), *offenders()]),
         "plan": dict(plan_seeds()),
         "update": {"whole": UpdateObject(HEADER, b"\x01\x02\x03").pack(), "no-frame": UpdateObject(HEADER, b"").pack()},
     }

@@ -45,7 +45,7 @@ def test_every_level_comes_back_and_one_above_the_most_is_refused() -> None:
         data = int(code.ljust(40, "0"), 2).to_bytes(5, "big")
         assert read_omegas(BitReader(data), 1, value).tolist() == [value]
         if value > 1:
-            with pytest.raises(DecodeError, match="level"):
+            with pytest.raises(DecodeError, match="a level is above"):
                 read_omegas(BitReader(data), 1, value - 1)
 
 
@@ -59,6 +59,11 @@ def test_levels_one_after_another_come_back_and_ones_that_the_end_cuts_off_are_r
     for cut in range(len(data)):
         with pytest.raises(DecodeError, match="truncated"):
             read_omegas(BitReader(data[:cut]), len(LEVELS), 1_000)
+
+
+def test_a_level_of_many_thousand_bits_is_refused_like_any_other() -> None:
+    with pytest.raises(DecodeError, match="above the 65535"):
+        read_omegas(BitReader(b"\xff" * 10_000), 1, 65_535)
 
 
 def test_more_bytes_buy_more_levels_down_to_one_level(watch_layout: Layout) -> None:
