@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from shared.compression.plan import PLAIN_GAIN_EIGHTHS
 from shared.compression.registry import codec_by_name
 from shared.errors import SettingsError
 from shared.settings import load_settings
@@ -52,8 +53,19 @@ class Sieve(JobPart):
     """How updates travel up."""
 
     codec: CodecName = Field("partition", description="name of a codec; see docs/compression.md")
-    prior: Literal["public", "none"] = Field("public", description="does the round plan predict block densities")
+    prior: Literal["client", "public", "none"] = Field(
+        "client",
+        description="what predicts where values are sent: a client's own frames and the plan, the plan, nothing",
+    )
     budget_bytes: int = Field(300, ge=16, description="codec frame of one update")
+    plan_rounds: int = Field(1, ge=0, description="rounds from one prediction in the plan to the next; 0: none")
+    columns: bool = Field(True, description="does the plan predict columns, or blocks alone")
+    gain: float = Field(1.5, ge=1, le=2.875, description="what sent magnitudes are multiplied by, in steps of 1/8")
+
+    @property
+    def gain_eighths(self) -> int:
+        """The gain as the plan has it; that of another codec than `partition` is plain."""
+        return round(8 * self.gain) if self.codec == "partition" else PLAIN_GAIN_EIGHTHS
 
 
 class Downlink(JobPart):
@@ -61,6 +73,7 @@ class Downlink(JobPart):
 
     codec: CodecName = Field("partition", description="name of a codec; see docs/compression.md")
     budget_bytes: int = Field(3000, ge=16, description="codec frame of one round's delta")
+    history_rounds: int = Field(32, ge=0, le=256, description="earlier deltas offered to devices that missed rounds")
 
 
 class Server(JobPart):

@@ -241,7 +241,7 @@ class MqttGrid(Grid):
             self._intake.freeze()
         by_device = {p.device: p for p in pending}
         for device, content in self._intake.contents():
-            record = RecordDict({"update": ConfigRecord({"content": content})})
+            record = RecordDict({"update": ConfigRecord({"device": device, "content": content})})
             yield Message(record, reply_to=by_device.pop(device).message)
         for missing in by_device.values():
             yield missing.reply or _error(missing, ERROR_LATE, "no update before the deadline")

@@ -14,6 +14,7 @@ total count, in planning from the byte budget.
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,8 @@ from shared.layout import F32, Layout
 
 __all__ = ["BlockPredictor", "SieveFacts"]
 
+Trust = Literal["better", "averages", "network"]
+
 ADVANTAGE_MEMORY = 0.9
 FRAME_OVERHEAD_BYTES = 12
 SMALLEST_SHARE, LARGEST_SHARE = 2.0**-30, 0.9
@@ -38,11 +41,13 @@ COSTLIEST_LOG2_SHARE = math.log2(2 / 3)
 class BlockPredictor:
     """A network of 16 hidden units over public facts of each block, which corrects the running averages of its counts.
 
-    Whichever has spent fewer bits on the last rounds makes the prediction: the network, or the averages by themselves.
-    One thread, float32: the same calls, with or without a restore between them, give the same bits.
+    Whichever has spent fewer bits on the last rounds makes the prediction: the network, or the averages by themselves;
+    with another `trust` always that one. One thread, float32: the same calls, with or without a restore between them,
+    give the same bits.
     """
 
-    def __init__(self, layout: Layout, seed: int) -> None:
+    def __init__(self, layout: Layout, seed: int, trust: Trust = "better") -> None:
+        self._trust = trust
         self._history = BlockHistory(layout)
         self._sizes = torch.from_numpy(self._history.sizes.astype(np.float32))
         self._network = BlockNetwork(seed)
@@ -90,7 +95,7 @@ class BlockPredictor:
         self._network.restore(_below("network.", state))
 
     def _curves(self, budget_bytes: int) -> SurvivalCurves:
-        if not self._advantage_bits > 0:
+        if self._trust == "averages" or (self._trust == "better" and not self._advantage_bits > 0):
             return SurvivalCurves.through(self._log2_shares())
         return self._network.curves(self._log2_shares(), torch.from_numpy(self._history.features(budget_bytes)))
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from coordinator.round_offer import RoundOffer
 from shared.blobs import chunks_of
+from shared.delta_chain import unpack_history
 from shared.errors import PayloadTooLarge
 from shared.messages import CoordinatorState, dump
 from shared.signing import SigningKey, seal
@@ -17,7 +18,7 @@ class Publisher:
     """Publishes retained state, states it all anew after every reconnect, and clears what is superseded.
 
     After a run's first round an object is published only once a device wants it: most devices hold the previous model
-    and need the delta alone.
+    and need the delta alone. With a history go the deltas that it names, for who wants one wants them next.
     """
 
     transport: Transport
@@ -41,7 +42,7 @@ class Publisher:
             self._publish_manifest(offer)
         published, self._published = list(self._published), {}
         for digest in published:
-            self.want(digest)
+            self._publish_blob(digest)
 
     @property
     def piece_bytes(self) -> int:
@@ -65,13 +66,13 @@ class Publisher:
 
     def want(self, digest: str) -> bool:
         """Publish a current object's chunks; False when no open round has it."""
-        content = next((o.blobs[digest] for o in self._offers.values() if digest in o.blobs), None)
+        content = self._publish_blob(digest)
         if content is None:
             return False
-        chunks = chunks_of(content, self.piece_bytes)
-        for index, chunk in enumerate(chunks):
-            self.transport.publish(Publication(self.topics.blob_chunk(digest, index), chunk, retain=True))
-        self._published[digest] = len(chunks)
+        if any(o.manifest.history and o.manifest.history.digest == digest for o in self._offers.values()):
+            for step in unpack_history(content):
+                if step.delta.digest not in self._published:
+                    self._publish_blob(step.delta.digest)
         return True
 
     def withdraw(self, run: str) -> None:
@@ -91,6 +92,15 @@ class Publisher:
         topic = self.topics.coordinator_state()
         body = dump(CoordinatorState(online=online, epoch=self.epoch))
         return Publication(topic, seal(self.key, topic, body), retain=True)
+
+    def _publish_blob(self, digest: str) -> bytes | None:
+        content = next((o.blobs[digest] for o in self._offers.values() if digest in o.blobs), None)
+        if content is not None:
+            chunks = chunks_of(content, self.piece_bytes)
+            for index, chunk in enumerate(chunks):
+                self.transport.publish(Publication(self.topics.blob_chunk(digest, index), chunk, retain=True))
+            self._published[digest] = len(chunks)
+        return content
 
     def _check_size(self, offer: RoundOffer) -> None:
         size_bytes, limit = len(self._sealed(offer).payload), self.broker_limit_bytes

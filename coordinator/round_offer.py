@@ -12,7 +12,7 @@ RECORD = "round"
 
 @dataclass(frozen=True)
 class RoundOffer:
-    """Manifest, its inline attachment, and by digest the objects (bundle, full model) a device may ask for."""
+    """Manifest, inline attachment, and by digest the objects to ask for: bundle, full model, earlier deltas."""
 
     manifest: RoundManifest
     attachment: bytes

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,16 +12,16 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from safetensors.numpy import save_file
 
-from coordinator.aggregation import WeightedMean
+from coordinator.cohort import cohort
 from coordinator.job import Job
-from coordinator.predictor import BlockPredictor, SieveFacts
 from coordinator.round_offer import RECORD, RoundOffer, offer_to_record
-from coordinator.server_model import ServerModel, model_bytes
-from shared.compression.plan import Plan, plan_from_densities
-from shared.compression.registry import codec_by_name, decode_frame
+from coordinator.server_model import model_bytes
+from coordinator.sieve_server import SieveServer
+from shared.compression.plan import Plan
+from shared.delta_chain import Step, pack_history
 from shared.layout import F32, Layout
 from shared.messages import BlobRef, LocalWork, RoundManifest
-from shared.update import UpdateObject
+from shared.update import UpdateHeader, UpdateObject
 
 log = logging.getLogger(__name__)
 
@@ -58,13 +57,11 @@ class SieveStrategy(Strategy):
 
     def __init__(self, job: Job, run: str, layout: Layout, initial: F32, bundle: bytes) -> None:
         self.job, self.run, self.layout = job, run, layout
-        self.model = ServerModel(layout, initial)
-        self.predictor = BlockPredictor(layout, job.seed)
+        self.server = SieveServer(job, layout, initial)
+        self.model, self.predictor = self.server.model, self.server.predictor
         self.tally = RoundTally()
         self._planned: tuple[int, Plan] | None = None
         self._bundle = bundle
-        self._codec = codec_by_name(job.sieve.codec)
-        self._downlink = codec_by_name(job.downlink.codec)
 
     def summary(self) -> None:
         """Log what this strategy is about to do."""
@@ -83,17 +80,11 @@ class SieveStrategy(Strategy):
 
     def next_plan(self) -> Plan:
         """What the predictor expects of the coming round."""
-        budget_bytes = self.job.sieve.budget_bytes
-        if self.job.sieve.codec != "partition" or self.job.sieve.prior == "none":
-            return Plan(budget_bytes)
-        return Plan(budget_bytes, plan_from_densities(self.predictor.densities(budget_bytes)))
+        return self.server.next_plan()
 
     def select(self, server_round: int, devices: list[str]) -> list[str]:
         """The devices asked in a round: a share of those online, drawn by seed and round alone."""
-        fleet = self.job.fleet
-        count = max(1, fleet.minimum_updates, round(len(devices) * fleet.participation))
-        digest = hashlib.sha256(f"{self.job.seed}/{server_round}".encode()).digest()
-        return sorted(random.Random(digest).sample(sorted(devices), min(count, len(devices))))  # noqa: S311  not a secret
+        return cohort(self.job, server_round, devices)
 
     def offer(self, server_round: int) -> RoundOffer:
         """The round as devices see it: the model to start from, how to get there, the plan, and the work."""
@@ -103,11 +94,11 @@ class SieveStrategy(Strategy):
             attachment.extend(content)
             return _ref(content, offset=len(attachment) - len(content))
 
-        model, delta = model_bytes(self.model.public), self.model.delta
-        blobs = {_ref(content).digest: content for content in (self._bundle, model)}
+        model, delta, earlier = model_bytes(self.model.public), self.model.delta, self.model.earlier
+        history = pack_history([Step(link.base, _ref(link.frame)) for link in earlier]) if earlier else b""
         small = len(delta) <= LARGEST_INLINE_BYTES
-        if delta and not small:
-            blobs[_ref(delta).digest] = delta
+        fetched = [self._bundle, model, history, *(link.frame for link in earlier), b"" if small else delta]
+        blobs = {_ref(content).digest: content for content in fetched if content}
         manifest = RoundManifest(
             run=self.run,
             server_round=server_round,
@@ -115,6 +106,7 @@ class SieveStrategy(Strategy):
             model=_ref(model),
             base=self.model.base,
             delta=None if not delta else inline(delta) if small else _ref(delta),
+            history=_ref(history) if history else None,
             plan=inline(self.plan_of(server_round).to_bytes()),
             work=self._local_work(server_round),
         )
@@ -130,22 +122,21 @@ class SieveStrategy(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Add each update as it is read, step the server model, and teach the predictor what was really sent."""
-        plan, facts = self.plan_of(server_round), []
-        mean, self.tally = WeightedMean(self.layout.size), RoundTally()
+        gathered, self.tally = self.server.gather(self.plan_of(server_round)), RoundTally()
         for reply in replies:
             if reply.has_error():
                 self.tally.failures.append(reply.error.reason or "")
                 continue
-            content = reply.content.config_records["update"]["content"]
-            facts.append(self._add(UpdateObject.unpack(bytes(content)), plan, mean))  # type: ignore[arg-type]  # always bytes: the grid's
+            record = reply.content.config_records["update"]
+            update = UpdateObject.unpack(bytes(record["content"]))  # type: ignore[arg-type]  # always bytes: the grid's
+            gathered.add(str(record["device"]), update)
+            self._count(update.header)
+        self.server.remember(gathered)
         if self.tally.updates < self.job.fleet.minimum_updates:
             log.warning("round %d is void: %d updates, at least %d are wanted; the model stays",
                         server_round, self.tally.updates, self.job.fleet.minimum_updates)  # fmt: skip
             return None, MetricRecord({**self.tally.figures()})
-        update = mean.mean()
-        server = self.job.server
-        self.model.step(update, server.momentum, server.learning_rate, self._downlink, self.job.downlink.budget_bytes)
-        self.predictor.observe(update, facts, plan.budget_bytes)
+        self.server.step(gathered)
         return self.arrays(), MetricRecord({**self.tally.figures()})
 
     def configure_evaluate(
@@ -176,32 +167,23 @@ class SieveStrategy(Strategy):
 
     def state(self) -> dict[str, np.ndarray]:
         """All arrays that the next round follows from."""
-        state: dict[str, np.ndarray] = {f"model.{k}": v for k, v in self.model.state().items()}
-        state |= {f"predictor.{k}": v for k, v in self.predictor.state().items()}
-        return state | {"delta": np.frombuffer(self.model.delta, np.uint8)}
+        return self.server.state()
 
     def restore(self, state: dict[str, np.ndarray], base: str | None) -> None:
         """Continue from a checkpoint's arrays, bit for bit; `base` is the digest that the delta starts from."""
-        parts = {prefix: {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-                 for prefix in ("model.", "predictor.")}  # fmt: skip
-        self.model.restore(parts["model."], base, state["delta"].tobytes())
-        self.predictor.restore(parts["predictor."])
+        self.server.restore(state, base)
 
     def _messages(self, server_round: int, message_type: str, grid: Grid) -> list[Message]:
         record = RecordDict({RECORD: offer_to_record(self.offer(server_round))})
         return [Message(record, node_id, message_type) for node_id in grid.get_node_ids()]
 
-    def _add(self, update: UpdateObject, plan: Plan, mean: WeightedMean) -> SieveFacts:
-        header = update.header
-        sparse = decode_frame(update.frame, self.layout, plan)
-        mean.add(sparse, header.examples if self.job.server.weighting == "examples" else 1)
+    def _count(self, header: UpdateHeader) -> None:
         self.tally.updates += 1
         self.tally.examples += header.examples
         self.tally.train_loss += header.loss
         if header.tested:
             self.tally.evaluated += 1
             self.tally.accuracy += header.correct / header.tested
-        return SieveFacts.of(sparse, self.layout, header.threshold)
 
     def _local_work(self, server_round: int) -> LocalWork:
         work = self.job.work

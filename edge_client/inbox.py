@@ -62,7 +62,9 @@ def _open_round(body: bytes) -> OpenRound:
     manifest, attachment = parse(ROUND_MANIFEST, text), reader.rest()
     if (manifest.base is None) != (manifest.delta is None):
         raise MessageError("round manifest: base and delta belong together: one of them is missing")
-    refs = (manifest.bundle, manifest.model, manifest.delta, manifest.plan)
+    if manifest.history is not None and manifest.delta is None:
+        raise MessageError("round manifest: a history without a delta leads nowhere: the delta is missing")
+    refs = (manifest.bundle, manifest.model, manifest.delta, manifest.history, manifest.plan)
     return OpenRound(manifest, {ref.digest: _cut(attachment, ref) for ref in refs if ref and ref.offset is not None})
 
 

@@ -74,9 +74,10 @@ class InlineTrainer:
         if isinstance(order, TrainOrder) and (answer := _known(order, store)):
             return answer
         task = self._task(Path(order.bundle))
-        model = _model(order, ModelFile(folder, task.layout))
+        kept = ModelFile(folder, task.layout)
+        model = _model(order, kept)
         if model is None:
-            return NeedModel(run=order.run, server_round=order.server_round)
+            return NeedModel(run=order.run, server_round=order.server_round, held=kept.digest())
         if isinstance(order, EvaluateOrder):
             return _score(order, task, model)
         return _train(order, task, model, store, lambda: self._clock() < deadline)
@@ -106,8 +107,8 @@ def _model(order: Order, kept: ModelFile) -> F32 | None:
     model = kept.load(order.target)
     if model is None and order.model is not None:
         return kept.replace(Path(order.model), order.target)
-    if model is None and order.base is not None and order.delta is not None:
-        return kept.advance(order.base, Path(order.delta), order.target)
+    if model is None and order.chain is not None:
+        return kept.advance(Path(order.chain), order.target)
     return model
 
 

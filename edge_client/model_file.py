@@ -9,7 +9,8 @@ import numpy as np
 
 from shared.compression.plan import Plan
 from shared.compression.registry import decode_frame
-from shared.errors import DecodeError, DigestMismatch
+from shared.delta_chain import since, unpack_chain
+from shared.errors import DecodeError, DigestMismatch, FrameError
 from shared.layout import F32, Layout
 
 log = logging.getLogger(__name__)
@@ -23,10 +24,13 @@ class ModelFile:
 
     def load(self, digest: str) -> F32 | None:
         """The kept model, a float32 `[layout.size]` vector, if it is the one with this digest."""
-        if not self._path.exists():
-            return None
-        model = np.fromfile(self._path, "<f4")
-        return model if model.size == self._layout.size and digest_of(model) == digest else None
+        model = self._read()
+        return model if model is not None and digest_of(model) == digest else None
+
+    def digest(self) -> str | None:
+        """The digest of the kept model, whichever it is; None where none is kept."""
+        model = self._read()
+        return None if model is None else digest_of(model)
 
     def replace(self, source: Path, digest: str) -> F32:
         """Keep the whole model in `source`; raises `DigestMismatch` when it is not the one with this digest."""
@@ -39,25 +43,33 @@ class ModelFile:
         self._write(model)
         return model
 
-    def advance(self, base: str, delta: Path, target: str) -> F32 | None:
-        """Add the codec frame in `delta` to the kept model `base` and keep the result.
+    def advance(self, chain: Path, target: str) -> F32 | None:
+        """Add the deltas in the file `chain` since the kept model to it, in their order, and keep the result.
 
-        None, and nothing changes, when `base` is not at hand or the sum is not `target`.
+        None, and nothing changes, when the kept model is no base of the chain or the sum is not `target`.
         """
-        model = self.load(base)
+        model = self._read()
         if model is None:
             return None
-        frame = delta.read_bytes()
+        held = digest_of(model)
         try:
-            decode_frame(frame, self._layout, Plan(budget_bytes=max(len(frame), 1))).add_to(model)
-        except DecodeError as error:
-            log.warning("the delta to model %s cannot be decoded, the whole model is needed: %s", target[:16], error)
+            links = since(unpack_chain(chain.read_bytes()), held)
+            for link in links:
+                decode_frame(link.frame, self._layout, Plan(budget_bytes=max(len(link.frame), 1))).add_to(model)
+        except (FrameError, DecodeError) as error:
+            log.warning("the deltas to model %s cannot be decoded: %s", target[:16], error)
+            return None
+        if not links:
             return None
         if digest_of(model) != target:
-            log.warning("the delta from model %s does not lead to %s: the whole is needed", base[:16], target[:16])
+            log.warning("%d deltas since model %s do not lead to %s", len(links), held[:16], target[:16])
             return None
         self._write(model)
         return model
+
+    def _read(self) -> F32 | None:
+        model = np.fromfile(self._path, "<f4") if self._path.exists() else np.empty(0, np.float32)
+        return model if model.size == self._layout.size else None
 
     def _write(self, model: F32) -> None:
         temporary = self._path.with_name(self._path.name + ".tmp")

@@ -14,16 +14,15 @@ TroubleCode = Literal["data_error", "bundle_refused", "trainer_failed", "not_eli
 class ModelOrder(Message):
     """What both orders share: the round's public model and the way there.
 
-    `bundle` is the verified archive. `model` is a file with the whole model; `delta` a file with the codec frame that
-    leads from `base` to `target`. With neither, the trainer must hold `target` already.
+    `bundle` is the verified archive. `model` is a file with the whole model; `chain` one with the deltas that lead to
+    `target`, see `shared.delta_chain`. With neither, the trainer must hold `target` already.
     """
 
     run: RunId
     server_round: Round
     bundle: FilePath
     model: FilePath | None = None
-    delta: FilePath | None = None
-    base: Digest | None = None
+    chain: FilePath | None = None
     target: Digest
     seconds: Seconds
 
@@ -83,9 +82,10 @@ class Failed(Answered):
 
 
 class NeedModel(Answered):
-    """The trainer cannot get to `target` from what it holds: order again with the whole model."""
+    """The trainer cannot get to `target` from the model that it holds: order again with all deltas since, or whole."""
 
     kind: Literal["need_model"] = "need_model"
+    held: Digest | None = None
 
 
 Order = TrainOrder | EvaluateOrder

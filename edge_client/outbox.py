@@ -41,7 +41,7 @@ class StatePaths:
         return self.root / "runs" / run
 
     def received(self, run: str, what: str) -> Path:
-        """An object that was fetched for the open round of `run`: its `model`, `delta` or `plan`."""
+        """An object that was fetched for the open round of `run`: its `model` or `plan`, or the `chain` of deltas."""
         return self.run(run) / f"received-{what}.bin"
 
 

@@ -2,7 +2,7 @@
 
 A command becomes an `Assignment`. After every input each assignment is taken as far as what is here allows:
 
-    manifest of its round → bundle (fetched, checked) → plan, delta or whole model → verdict on the last update
+    manifest of its round → bundle (fetched, checked) → plan, deltas or whole model → verdict on the last update
     → trainer → upload
 
 A run has at most one unsettled update, and nothing is trained for it before the final verdict came. Only one order is
@@ -297,15 +297,11 @@ class Session:
             self._submit(assignment, opened, now)
 
     def _submit(self, assignment: Assignment, opened: OpenRound, now: float) -> None:
-        files = {
-            self._paths.received(assignment.run, part.name): self._shelf.take(part, opened)
-            for part in assignment.parts(opened.manifest)
-            if part.name != "bundle"
-        }
-        order = assignment.order(opened.manifest, self._identity.device, self._paths, now)
+        files = self._shelf.take(assignment, opened)
+        order = assignment.order(opened.manifest, files, self._identity.device, self._paths, now)
         self._errand = _Errand(order)
         self._enter(assignment, Stage.TRAINING if assignment.trains else Stage.EVALUATING)
-        self._do([SubmitOrder(order, files)])
+        self._do([SubmitOrder(order, {self._paths.received(order.run, name): files[name] for name in files})])
 
     def _enter(self, assignment: Assignment, stage: Stage) -> None:
         if assignment.stage is not stage:
@@ -313,6 +309,8 @@ class Session:
             self._note(f"{assignment.title}: {stage}")
 
     def _answered(self, order: Order, answer: Answer, update: PendingUpdate | None, now: float) -> None:
+        if isinstance(answer, Trained | Scored):
+            self._shelf.reached(answer.run, answer.model)
         match answer:
             case Trained():
                 self._trained(answer, update, now)
@@ -327,8 +325,8 @@ class Session:
         if assignment is None or assignment.server_round != order.server_round:
             return
         if isinstance(answer, NeedModel) and order.model is None:
-            assignment.whole_model = True
-            self._enter(assignment, Stage.MODEL)
+            opened = self._shelf.opened(assignment)
+            self._enter(assignment, assignment.detour(answer.held, opened.manifest) if opened else Stage.MANIFEST)
         else:
             del self._assignments[order.run, order.kind]
 

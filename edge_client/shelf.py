@@ -3,10 +3,13 @@
 from collections.abc import Callable, Iterable
 
 from edge_client.actions import Action, CheckBundle, Note
-from edge_client.assignment import Assignment, Part
+from edge_client.assignment import Assignment, Part, Way
 from edge_client.fetch import Fetched, Fetcher, FetchNews
+from edge_client.heard_deltas import HeardDeltas
 from edge_client.inbox import OpenRound
 from edge_client.presence import Identity
+from shared.delta_chain import Link, Step, pack_chain
+from shared.update import base_tag
 
 MOST_RUNS = 16
 """Runs whose manifests are held; the one that changed longest ago goes first."""
@@ -21,6 +24,7 @@ class Shelf:
         self._fetcher = Fetcher(identity, jitter)
         self._largest_object_bytes = largest_object_bytes
         self._rounds: dict[str, OpenRound] = {}
+        self._heard: dict[str, HeardDeltas] = {}
         self._bundles = set(bundles)
         self._checking: set[str] = set()
         self._refused: dict[str, str] = {}
@@ -30,13 +34,20 @@ class Shelf:
         """Keep a run's manifest in place of the one before; a bundle that was refused gets another chance."""
         self._rounds.pop(opened.manifest.run, None)
         self._rounds[opened.manifest.run] = opened
+        self._heard.setdefault(opened.manifest.run, HeardDeltas()).hear(opened)
         self._refused.pop(opened.manifest.bundle.digest, None)
         if len(self._rounds) > MOST_RUNS:
-            del self._rounds[next(iter(self._rounds))]
+            self.forget(next(iter(self._rounds)))
 
     def forget(self, run: str) -> None:
-        """Drop the manifest of a run that ended."""
+        """Drop the manifest of a run that ended, and the deltas of its rounds."""
         self._rounds.pop(run, None)
+        self._heard.pop(run, None)
+
+    def reached(self, run: str, model: str) -> None:
+        """The trainer holds this model of a run: the deltas that lead to it have done their work."""
+        if run in self._heard:
+            self._heard[run].reached(model)
 
     def opened(self, assignment: Assignment) -> OpenRound | None:
         """The open round that an assignment is for, if its manifest is here."""
@@ -45,6 +56,11 @@ class Shelf:
 
     def missing(self, assignment: Assignment, opened: OpenRound) -> list[Part]:
         """What the order of an assignment still lacks."""
+        history = opened.manifest.history
+        if assignment.way is Way.HISTORY and history and not assignment.steps:
+            content = self._content(history.digest, opened)
+            if content is not None:
+                assignment.choose(content, opened.manifest, self._largest_object_bytes)
         return [part for part in assignment.parts(opened.manifest) if not self._has(part, opened)]
 
     def refusal(self, missing: list[Part], opened: OpenRound) -> str | None:
@@ -70,12 +86,18 @@ class Shelf:
                 actions.append(CheckBundle(digest, content))
         return actions
 
-    def take(self, part: Part, opened: OpenRound) -> bytes:
-        """The content of a part that is here; a model leaves the shelf, for it is large and goes to disk."""
-        attached = opened.attached.get(part.ref.digest)
-        if attached is not None:
-            return attached
-        return self._objects.pop(part.ref.digest) if part.name == "model" else self._objects[part.ref.digest]
+    def take(self, assignment: Assignment, opened: OpenRound) -> dict[str, bytes]:
+        """The files for an order that lacks nothing; a model leaves the shelf, for it is large and goes to disk."""
+        files: dict[str, bytes] = {}
+        for part in assignment.parts(opened.manifest):
+            content = self._content(part.ref.digest, opened)
+            if part.name in ("plan", "model") and content is not None:
+                files[part.name] = content
+        if "model" in files:
+            self._objects.pop(opened.manifest.model.digest, None)
+        elif links := self._links(assignment, opened):
+            files["chain"] = pack_chain(links)
+        return files
 
     def checked(self, digest: str, refusal: str | None) -> None:
         """A bundle's check ended."""
@@ -127,7 +149,22 @@ class Shelf:
     def _has(self, part: Part, opened: OpenRound) -> bool:
         if part.name == "bundle":
             return part.ref.digest in self._bundles
-        return part.ref.digest in opened.attached or part.ref.digest in self._objects
+        return self._content(part.ref.digest, opened) is not None
+
+    def _content(self, digest: str, opened: OpenRound) -> bytes | None:
+        """An object that is here, wherever it came from."""
+        content = opened.attached.get(digest) or self._objects.get(digest)
+        return content or self._heard[opened.manifest.run].frame(digest)
+
+    def _links(self, assignment: Assignment, opened: OpenRound) -> list[Link]:
+        """The deltas that lead to the round's model: those chosen from its history, else those heard without a gap."""
+        manifest = opened.manifest
+        if manifest.base is None or manifest.delta is None:
+            return []
+        steps = [*assignment.steps, Step(base_tag(manifest.base), manifest.delta)]
+        links = [Link(step.base, self._content(step.delta.digest, opened) or b"") for step in steps]
+        heard = [] if assignment.steps else self._heard[manifest.run].leading_to(manifest.base)
+        return heard + links
 
     def _sort(self, news: list[FetchNews]) -> list[Action]:
         """Shelve what was fetched; the rest is to do."""

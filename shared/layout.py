@@ -74,14 +74,54 @@ class Layout:
         return np.array([*starts, self.size], np.int64)
 
     @cached_property
+    def block_sizes(self) -> I64:
+        """Number of values of each block: int64 `[blocks]`."""
+        return np.diff(self.block_starts)
+
+    @cached_property
     def block_tensor(self) -> I64:
         """The index of the tensor that each block belongs to: int64 `[blocks]`."""
         return np.searchsorted(np.array(self.offsets), self.block_starts[:-1], side="right").astype(np.int64) - 1
+
+    @cached_property
+    def tensor_blocks(self) -> I64:
+        """The first block of each tensor: int64 `[tensors]`."""
+        return self.block_starts.searchsorted(np.array(self.offsets[:-1]))
 
     @property
     def num_blocks(self) -> int:
         """Number of blocks."""
         return len(self.block_starts) - 1
+
+    @cached_property
+    def column_starts(self) -> I64:
+        """The number of each tensor's first column, and that of all columns as the last entry: int64 `[tensors + 1]`.
+
+        A weight is a matrix of as many rows as its first dimension has; any other tensor is one column.
+        """
+        return np.array([0, *itertools.accumulate(_width(tensor) for tensor in self.tensors)], np.int64)
+
+    @cached_property
+    def column_tensor(self) -> I64:
+        """The index of the tensor that each column belongs to: int64 `[columns]`."""
+        return np.repeat(np.arange(len(self.tensors)), np.diff(self.column_starts))
+
+    @cached_property
+    def column_sizes(self) -> I64:
+        """Number of values of each column: int64 `[columns]`."""
+        heights = np.diff(self.offsets) // np.diff(self.column_starts)
+        return heights[self.column_tensor]
+
+    @property
+    def num_columns(self) -> int:
+        """Number of columns."""
+        return int(self.column_starts[-1])
+
+    def columns_of(self, indices: I64) -> I64:
+        """The columns of the values at flat `indices` int64 `[k]`: int64 `[k]`."""
+        tensor = np.searchsorted(np.array(self.offsets), indices, side="right") - 1
+        widths = np.diff(self.column_starts)
+        return self.column_starts[tensor] + (indices - np.array(self.offsets)[tensor]) % widths[tensor]
 
     @cached_property
     def digest(self) -> bytes:
@@ -111,6 +151,11 @@ class Layout:
     def of(cls, tensors: list[tuple[str, tuple[int, ...], TensorRole]]) -> Self:
         """A layout from `(name, shape, role)` rows."""
         return cls(tuple(TensorSpec(name, shape, role) for name, shape, role in tensors))
+
+
+def _width(tensor: TensorSpec) -> int:
+    """Columns of a tensor."""
+    return tensor.size // tensor.shape[0] if tensor.role == "weight" and len(tensor.shape) > 1 else 1
 
 
 def _block_size(tensor: TensorSpec) -> int:

@@ -12,6 +12,7 @@ from shared.errors import MessageError
 
 LARGEST_MESSAGE_BYTES = 32 * 1024
 LONGEST_FAULT = 200
+LARGEST_BLOB_BYTES = 1 << 31
 PROTOCOL_MINOR = 1
 
 
@@ -105,7 +106,7 @@ class BlobRef(Message):
     """A published object: content digest and length. `offset` is its place in the manifest's attachment, if inline."""
 
     digest: Digest
-    size: Annotated[int, Field(ge=1, le=1 << 31)]
+    size: Annotated[int, Field(ge=1, le=LARGEST_BLOB_BYTES)]
     offset: Annotated[int, Field(ge=0, le=1 << 20)] | None = None
 
 
@@ -130,7 +131,8 @@ class LocalWork(Message):
 class RoundManifest(Message):
     """The open round of a run: which model, how a device gets there, and the work; signed and retained.
 
-    A device that holds `base` applies `delta`; any other fetches `model` whole. `plan` is the sieve's plan.
+    A device that holds `base` applies `delta`; one that holds an earlier model finds in `history` the deltas that lead
+    to `base`; any other fetches `model` whole. `plan` is the sieve's plan.
     """
 
     kind: Literal["round"] = "round"
@@ -140,6 +142,7 @@ class RoundManifest(Message):
     model: BlobRef
     base: Digest | None = None
     delta: BlobRef | None = None
+    history: BlobRef | None = None
     plan: BlobRef | None = None
     work: LocalWork
 

@@ -29,7 +29,7 @@ def run_tag(run: str) -> bytes:
 
 
 def base_tag(digest_hex: str) -> bytes:
-    """The 4 bytes that stand for the model with this digest in an update."""
+    """The 4 bytes that stand for the model with this digest, in an update and in a delta chain."""
     return bytes.fromhex(digest_hex)[:TAG_BYTES]
 
 

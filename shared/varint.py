@@ -55,6 +55,11 @@ class Reader:
             raise self._error(field, "not in its shortest form")
         return value
 
+    @property
+    def at_end(self) -> bool:
+        """True when nothing is left."""
+        return self._offset == len(self._data)
+
     def rest(self) -> bytes:
         """Everything that is left."""
         return self.take(len(self._data) - self._offset)

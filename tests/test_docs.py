@@ -20,6 +20,7 @@ from shared.compression.frame import PARTITION_WIRE_ID
 from shared.compression.partition import PartitionCodec
 from shared.compression.plan import Plan
 from shared.compression.registry import CODECS
+from shared.delta_chain import Step, pack_history
 from shared.errors import GradsieveError
 from shared.frame import FrameKind, pack_frame
 from shared.layout import Layout
@@ -29,7 +30,9 @@ from shared.messages import (
     DEVICE_EVENT,
     DEVICE_STATE,
     ROUND_MANIFEST,
+    BlobRef,
     Message,
+    dump,
     parse,
 )
 from shared.settings import load_settings
@@ -162,6 +165,15 @@ def test_status_byte_by_byte_is_the_golden_one() -> None:
     block = section(document("protocol.md"), "Binary frames").partition(f"{golden}\n\n")[2].partition("```")[0]
     listed = "".join(re.match(r"(?:[0-9a-f]{2} )*[0-9a-f]{2}", line)[0] for line in block.splitlines())  # type: ignore[index]  # every line matches
     assert listed.replace(" ", "") == golden
+
+
+def test_history_byte_by_byte_is_what_the_code_makes() -> None:
+    step = Step(bytes.fromhex("cc" * 4), BlobRef(digest="d" * 64, size=900))
+    lines = section(document("protocol.md"), "Devices that lag").splitlines()
+    assert pack_history([step]).hex() in lines
+    field = len('"history":,')
+    added = [field + len(dump(BlobRef(digest="d" * 64, size=1 + 38 * rounds))) for rounds in (1, 32)]
+    assert "by {} to {} bytes".format(*added) in document("protocol.md")
 
 
 def test_overheads_are_those_of_the_code() -> None:

@@ -49,6 +49,11 @@ def export_step(model: nn.Module, loss: Loss, example_x: Tensor, example_y: Tens
     return StepGraphs(train, evaluate, predict, state.layout)
 
 
+def layout_of(model: nn.Module) -> Layout:
+    """The layout of a model's parameters and buffers; raises `ExportError` naming a tensor of another kind."""
+    return _State.of(model).layout
+
+
 def initial_weights(model: nn.Module, layout: Layout) -> F32:
     """The model's parameters and buffers as one float32 `[layout.size]` vector."""
     tensors = {**dict(model.named_buffers()), **dict(model.named_parameters())}

@@ -6,7 +6,6 @@ smartwatch*, Physiological Measurement 2018, 39(7); shipped under BSD 3-Clause i
 
 import hashlib
 import io
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from coordinator.tasks.shelf import cache_folder, shelf_folder
 from coordinator.tasks.task import ClientData, Task
 from shared.errors import DataError
 from shared.preprocessing import Preprocessing
@@ -36,12 +36,12 @@ PREPROCESSING = Preprocessing(channels=6, window=100, stride=50, num_classes=7)
 class WatchNet(nn.Module):
     """Three 1-D convolutions and a mean over time: float32 `[n, 6, 100]` to logits `[n, 7]`; 24,103 weights."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int = PREPROCESSING.num_classes) -> None:
         super().__init__()
         self.near = nn.Conv1d(6, 32, 5, stride=2, padding=2)
         self.middle = nn.Conv1d(32, 64, 5, stride=2, padding=2)
         self.far = nn.Conv1d(64, 64, 3, padding=1)
-        self.head = nn.Linear(64, 7)
+        self.head = nn.Linear(64, classes)
         self._start_at_full_scale()
 
     def _start_at_full_scale(self) -> None:
@@ -69,11 +69,11 @@ def clients() -> list[ClientData]:
 
 
 def find_file() -> Path:
-    """The data file: in `$GRADSIEVE_DATA/seglearn-watch`, or in the user's cache, fetched there when absent."""
-    cached = _cache_folder() / FILE_NAME
-    shelf = os.environ.get("GRADSIEVE_DATA")
-    if shelf and (kept := Path(shelf) / "seglearn-watch" / FILE_NAME).is_file():
-        return kept
+    """The data file: on the shelf in `seglearn-watch`, or in the user's cache, fetched there when absent."""
+    on_shelf = shelf_folder() / "seglearn-watch" / FILE_NAME
+    if on_shelf.is_file():
+        return on_shelf
+    cached = cache_folder() / FILE_NAME
     if not cached.is_file():
         _fetch(cached)
     return cached
@@ -92,11 +92,6 @@ def read_clients(path: Path) -> list[ClientData]:
         client.series.append(samples.astype(np.float32))
         client.labels.append(int(label))
     return [found[wearer] for wearer in sorted(found)]
-
-
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "gradsieve"
 
 
 def _fetch(target: Path) -> None:

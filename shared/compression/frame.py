@@ -15,8 +15,8 @@ from functools import cached_property
 
 import numpy as np
 
+from shared.compression.axis import Axis
 from shared.compression.bits import U8, BitReader, BitWriter
-from shared.compression.grouping import Grouping
 from shared.compression.histogram import U32, magnitudes
 from shared.compression.levels import LevelMap, Levels
 from shared.compression.magnitudes import BASE_BITS, STEP_BITS, signed_values
@@ -35,7 +35,7 @@ class Regions:
     """The head of a frame: its partition into regions and the magnitudes of each."""
 
     prior: Prior
-    grouping: Grouping
+    axis: Axis
     scale: Scale
     key_groups: int
     key: Levels
@@ -44,7 +44,7 @@ class Regions:
     @property
     def split(self) -> int:
         """Where the sparse region begins on the gathered axis."""
-        return int(self.grouping.bounds[self.key_groups])
+        return int(self.axis.bounds[self.key_groups])
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +59,15 @@ class Content:
 
 @dataclass(frozen=True)
 class Draft:
-    """What a frame is to say: chosen positions on the gathered axis, and the bit patterns of their magnitudes.
+    """What a frame is to say of chosen candidates, of which `members` int64 `[k]` has the numbers, as gathered.
 
     `maps` holds one level map for both regions, or one for each.
     """
 
     prior: Prior
-    grouping: Grouping
+    axis: Axis
     key_groups: int
-    positions: I64
+    members: I64
     gaps: Gaps
     scale: Scale
     maps: tuple[LevelMap, ...]
@@ -76,26 +76,27 @@ class Draft:
     @property
     def count(self) -> int:
         """Values that are sent."""
-        return len(self.positions)
+        return len(self.members)
 
     @cached_property
     def parameters(self) -> I64:
         """The Rice parameter of every group: int64 `[groups]`."""
-        return self.scale.parameters(self.grouping)
+        return self.scale.parameters(self.axis)
 
     @cached_property
     def length(self) -> int:
         """Bits of the frame, padding apart."""
-        groups = len(self.grouping.classes)
+        groups = len(self.axis.classes)
         regions = groups.bit_length() * (groups > 1) + (self.key_groups < groups)
         head = 8 + self.prior_bits + self.scale.length + regions + BASE_BITS - STEP_BITS
         positions = self.gaps.length(self.parameters)
-        return head + positions + sum(level_map.length for level_map in self.maps) + len(self.positions)
+        return head + positions + sum(level_map.length for level_map in self.maps) + self.count
 
     @property
     def threshold(self) -> float:
         """The smallest magnitude that is sent."""
-        return min(float(magnitudes(level_map.bits).min()) for level_map in self.maps)
+        least = min(int(level_map.bits.min()) for level_map in self.maps)
+        return float(magnitudes(np.array([least], np.uint32))[0])
 
     def write(self, negative: U8, layout: Layout, plan: Plan) -> tuple[bytes, F32]:
         """The frame, and the values that its reader will see; `negative` uint8 `[k]` holds the signs."""
@@ -110,7 +111,7 @@ class Draft:
         return writer.to_bytes(), signed_values(np.concatenate(patterns), negative)
 
     def _write_head(self, writer: BitWriter, layout: Layout, plan: Plan) -> list[Levels]:
-        groups = len(self.grouping.classes)
+        groups = len(self.axis.classes)
         self.prior.write(writer, layout, plan)
         self.scale.write(writer)
         if groups > 1:
@@ -119,7 +120,8 @@ class Draft:
             writer.put(len(self.maps) - 1, 1)
         levels: list[Levels] = []
         for level_map in self.maps:
-            levels.append(Levels.write(writer, level_map, levels[0].patterns[0] if levels else None))
+            origin = levels[0].patterns[0] if levels else None
+            levels.append(Levels.write(writer, level_map, origin, plan.gain_eighths))
         return levels
 
 
@@ -127,8 +129,8 @@ def read_content(reader: BitReader, layout: Layout, plan: Plan) -> Content:
     """Read all that follows the wire id; raises `DecodeError` unless it fits the layout and plan to the last bit."""
     regions = _read_regions(reader, layout, plan)
     head_bits = 8 + reader.at
-    grouping = regions.grouping
-    positions = decode_gaps(reader, grouping.bounds, regions.scale.parameters(grouping))
+    axis = regions.axis
+    positions = decode_gaps(reader, axis.bounds, regions.scale.parameters(axis))
     key_count = int(np.searchsorted(positions, regions.split))
     patterns = [_read_patterns(reader, regions.key, len(positions) if regions.sparse is None else key_count)]
     if regions.sparse is not None:
@@ -140,15 +142,15 @@ def read_content(reader: BitReader, layout: Layout, plan: Plan) -> Content:
 
 def _read_regions(reader: BitReader, layout: Layout, plan: Plan) -> Regions:
     prior = Prior.read(reader, layout, plan)
-    grouping = Grouping.of(prior.classes, layout)
-    groups = len(grouping.classes)
+    axis = prior.axis(layout)
+    groups = len(axis.classes)
     scale = Scale.read(reader, groups)
     key_groups = reader.take(groups.bit_length()) if groups > 1 else 1
     if not 1 <= key_groups <= groups:
         raise DecodeError(f"{key_groups} of {groups} groups in the key region: not a frame of this layout and plan")
     own = reader.take(1) if key_groups < groups else 0
     key = Levels.read(reader, None)
-    return Regions(prior, grouping, scale, key_groups, key, Levels.read(reader, key.patterns[0]) if own else None)
+    return Regions(prior, axis, scale, key_groups, key, Levels.read(reader, key.patterns[0]) if own else None)
 
 
 def _read_patterns(reader: BitReader, levels: Levels, count: int) -> U32:

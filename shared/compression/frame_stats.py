@@ -35,7 +35,7 @@ def describe(frame: bytes, layout: Layout, plan: Plan) -> FrameStats:
     if content is None:
         return FrameStats("none", (), (), 0, 0, 0.0, 0.0, 1.0, 1)
     regions = content.regions
-    least_key_class = int(regions.grouping.classes[regions.key_groups - 1])
+    least_key_class = int(regions.axis.classes[regions.key_groups - 1])
     key = float(np.mean(regions.prior.classes >= max(least_key_class, 1)))
     dead = float(np.mean(regions.prior.classes == 0))
     key_count = int(np.searchsorted(content.positions, regions.split))

@@ -14,12 +14,15 @@ BIN_SHIFT = 19
 NUM_BINS = 1 << 31 - BIN_SHIFT
 """4096 bins, 16 to an octave; bin 0 holds zero and what is below 2 ** -130, which is never sent."""
 
+FINE_SHIFT = 17
+"""64 bins to an octave, for an edge that leaves little more above it than was asked for."""
+
 LARGEST_SAMPLE = 1 << 16
 SAMPLE_MARGIN = 16
 
-QUICK_SAMPLE = 1 << 14
-CHUNK = 1 << 17
-"""Values that are compared at a time, so that what is computed of them stays in the cache."""
+QUICK_SAMPLE = 1 << 13
+CHUNK, LONGEST = 1 << 18, 1 << 20
+"""Values that are compared at a time, so that what is computed of them stays in the cache; and looked for at a time."""
 
 SIGN_MASK = np.uint32(0x7FFF_FFFF)
 INFINITY_BITS = 0x7F80_0000
@@ -74,23 +77,39 @@ def likely_edge(signed: U32, most: int) -> int:
     stride = len(signed) // QUICK_SAMPLE + 1
     wanted = most // stride
     wanted += (2 * math.isqrt(wanted) + 4) * (stride > 1)
-    sample = signed[::stride] & SIGN_MASK
-    if wanted >= len(sample):
+    counts = np.bincount((signed[::stride] & SIGN_MASK) >> FINE_SHIFT)
+    above = counts[::-1].cumsum()
+    if wanted >= above[-1]:
         return 1 << BIN_SHIFT
-    edge = int(np.partition(sample, len(sample) - wanted)[len(sample) - wanted])
+    edge = len(counts) - 1 - int(above.searchsorted(wanted)) << FINE_SHIFT
     return min(max(edge, 1 << BIN_SHIFT), INFINITY_BITS)
 
 
 def reaching(signed: U32, edge: int) -> I64:
     """The rising indices int64 `[k]` of the patterns `signed` uint32 `[n]` whose magnitudes are at least `edge`."""
-    least, found = np.uint32(edge), []
-    bits, enough = np.empty(CHUNK, np.uint32), np.empty(CHUNK, np.bool_)
+    found = [
+        _reaching(signed[start : start + LONGEST], np.uint32(edge)) + start for start in range(0, len(signed), LONGEST)
+    ]
+    return found[0] if len(found) == 1 else np.concatenate(found)
+
+
+def _reaching(signed: U32, least: np.uint32) -> I64:
+    """The same of not too many patterns."""
+    bits, enough = np.empty(min(CHUNK, len(signed)), np.uint32), np.empty(len(signed) + 7 & -8, np.bool_)
+    enough[len(signed) :] = False
     for start in range(0, len(signed), CHUNK):
         chunk = signed[start : start + CHUNK]
-        np.bitwise_and(chunk, SIGN_MASK, out=bits[: len(chunk)])
-        np.greater_equal(bits[: len(chunk)], least, out=enough[: len(chunk)])
-        found.append(np.flatnonzero(enough[: len(chunk)]) + start)
-    return np.concatenate(found)
+        magnitude = np.bitwise_and(chunk, SIGN_MASK, out=bits[: len(chunk)])
+        np.greater_equal(magnitude, least, out=enough[start : start + len(chunk)])
+    return _true_places(enough)
+
+
+def _true_places(flags: npt.NDArray[np.bool_]) -> I64:
+    """`flatnonzero` of flags `[8 k]` that are few: eight at a time first, which halves its time."""
+    eights = flags.view(np.uint64)
+    some = (eights != 0).nonzero()[0]
+    places = eights[some].view(np.bool_).nonzero()[0]
+    return (some << 3)[places >> 3] | places & 7
 
 
 def _edge(histogram: I64, most: int) -> int:

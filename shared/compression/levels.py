@@ -5,12 +5,13 @@ from functools import cached_property
 
 import numpy as np
 
-from shared.compression.bits import BitReader, BitWriter
+from shared.compression.bits import U8, BitReader, BitWriter
 from shared.compression.histogram import U32
 from shared.compression.magnitudes import (
     LEVEL_HEAD_BITS,
     MARK_PARAMETER_BITS,
     STEP_BITS,
+    amplified,
     level_means,
     read_base,
     read_step,
@@ -33,9 +34,14 @@ class Levels:
     parameters: tuple[int, ...]
 
     @classmethod
-    def write(cls, writer: BitWriter, wanted: "LevelMap", origin: int | None) -> "Levels":
-        """Write what `wanted` needs; returns it with the magnitudes as their reader will see them."""
-        means = wanted.means()
+    def write(cls, writer: BitWriter, wanted: "LevelMap", origin: int | None, gain_eighths: int) -> "Levels":
+        """Write what `wanted` needs; returns it with the magnitudes as their reader will see them.
+
+        Each is `gain_eighths` eighths of its level's mean. More than the mean delivers in advance what a value that
+        keeps its direction will leave undelivered by the next time: the residual is exact, and so takes it back where
+        it was too much.
+        """
+        means = amplified(wanted.means(), gain_eighths)
         writer.put(len(means) - 1, COUNT_BITS)
         patterns = [_write_first(writer, means[0], origin)]
         for mean, parameter in zip(means[1:], wanted.parameters, strict=True):
@@ -84,7 +90,7 @@ class LevelMap:
         used, marks, parameters, total = [], [], [], 0
         members = bits
         for begin in begins:
-            reaching = np.flatnonzero(members >= np.uint32(begin))
+            reaching = (members >= np.uint32(begin)).nonzero()[0]
             if 0 < len(reaching) < len(members):
                 gaps = Gaps.within(reaching, len(members))
                 parameter, length = gaps.shortest_parameter((1 << MARK_PARAMETER_BITS) - 1)
@@ -96,9 +102,9 @@ class LevelMap:
         return cls(bits, tuple(used), tuple(marks), tuple(parameters), total)
 
     @cached_property
-    def level(self) -> I64:
-        """The level number of each value: int64 `[k]`."""
-        level = np.zeros(len(self.bits), np.int64)
+    def level(self) -> U8:
+        """The level number of each value: uint8 `[k]`."""
+        level = np.zeros(len(self.bits), np.uint8)
         for begin in self.begins:
             level += self.bits >= np.uint32(begin)
         return level

@@ -1,6 +1,5 @@
 """The magnitudes that stand for the sent values: the best 1 to 4 levels of a histogram, and their 15 or 8 bits each."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,8 @@ from shared.errors import DecodeError
 from shared.layout import F32, I64
 
 MOST_LEVELS = 4
-EXPONENT_BITS, EXPONENT_SHIFT = 8, 23
+EXPONENT_SHIFT, EXPONENT_BIAS = 23, 126
+SUM_BITS = 53
 BASE_SHIFT = 16
 BASE_BITS = 15
 STEP_SHIFT = 18
@@ -22,74 +22,87 @@ STEP_BITS = 8
 MARK_PARAMETER_BITS = 3
 LEVEL_HEAD_BITS = STEP_BITS + MARK_PARAMETER_BITS
 LARGEST_BASE = (INFINITY_BITS >> BASE_SHIFT) - 1
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
 class LevelCurves:
-    """What the best 1 to 4 levels deliver of everything above each bin, and what they cost.
+    """What the best 1 to 4 levels of one region or more deliver of everything above each bin, and what they cost.
 
-    `energy` float64 `[4, bins]`; `bits` float64 `[4, bins]` to be expected for saying which value has which level;
-    `split` int64 `[4, bins]`, the bin where, of L levels above a bin, the second begins.
+    `energy` float64 `[4, regions, bins]`; `bits` float64 of the same shape, to be expected for saying which value has
+    which level; `split` int64 of the same shape, the bin where, of L levels above a bin, the second begins.
     """
 
     energy: F64
     bits: F64
     split: I64
 
-    def best(self, slope: float, edge: int) -> tuple[int, float]:
+    def best(self, slope: float, region: int, edge: int) -> tuple[int, float]:
         """The number of levels that is worth most above bin `edge`, and its energy - slope · bits."""
-        worth = self.energy[:, edge] - slope * self.bits[:, edge]
-        return int(worth.argmax()) + 1, float(worth.max())
+        worth = (self.energy[:, region, edge] - slope * self.bits[:, region, edge]).tolist()
+        return worth.index(max(worth)) + 1, max(worth)
 
-    def begins(self, levels: int, edge: int) -> list[int]:
+    def begins(self, levels: int, region: int, edge: int) -> list[int]:
         """The bins where the second and further of `levels` levels begin, when the first begins at bin `edge`."""
         found = []
         for row in range(levels - 1, 0, -1):
-            edge = int(self.split[row, edge])
-            if edge == self.energy.shape[1]:
+            edge = int(self.split[row, region, edge])
+            if edge == self.energy.shape[2]:
                 break
             found.append(edge)
         return found
 
 
 def level_curves(counts: F64, sums: F64) -> LevelCurves:
-    """The optimal levels above each bin; `counts` and `sums` float64 `[bins]` hold how many and how much lie above it.
+    """The optimal levels above each bin; `counts` and `sums` float64 `[regions, bins]`: how many and how much is above.
 
     A level m for values x delivers the energy Σ(2mx - m²), greatest at their mean: (Σx)² / count. The best split into L
     intervals is found exactly by dynamic programming over the bins, where Lloyd's iteration finds a local best.
     """
-    bins = len(counts)
-    above_counts, above_sums = np.append(counts, 0.0), np.append(sums, 0.0)
-    inside, held = counts[:, np.newaxis] - above_counts, sums[:, np.newaxis] - above_sums
-    interval = np.full((bins, bins + 1), -np.inf)
-    np.divide(held * held, inside, out=interval, where=inside > 0)
-    curves = LevelCurves(
-        np.zeros((MOST_LEVELS, bins)), np.zeros((MOST_LEVELS, bins)), np.full((MOST_LEVELS, bins), bins)
-    )
-    curves.energy[0] = interval[:, bins]
+    regions, bins = counts.shape
+    above = np.zeros((2, regions, bins + 1))
+    above[0, :, :bins], above[1, :, :bins] = counts, sums
+    inside, held = above[:, :, :bins, np.newaxis] - above[:, :, np.newaxis, :]
+    interval = held * held / np.maximum(inside, 1.0)
+    np.putmask(interval, inside <= 0, -np.inf)
+    energy, bits = np.zeros((MOST_LEVELS, regions, bins + 1)), np.zeros((MOST_LEVELS, regions, bins + 1))
+    split = np.full((MOST_LEVELS, regions, bins), bins)
+    energy[0, :, :bins] = interval[:, :, bins]
     for row in range(1, MOST_LEVELS):
-        total = interval + np.append(curves.energy[row - 1], 0.0)
-        split = total.argmax(axis=1)
-        curves.split[row], curves.energy[row] = split, total[np.arange(bins), split]
-    marks = expected_length(counts, above_counts[curves.split[1:]]) + LEVEL_HEAD_BITS
+        total = interval + energy[row - 1, :, np.newaxis]
+        split[row] = total.argmax(axis=2)
+        energy[row, :, :bins] = np.maximum.reduce(total, axis=2)
+    region = np.arange(regions)[:, np.newaxis]
+    marks = expected_length(counts, above[0, region, split[1:]]) + LEVEL_HEAD_BITS
     for row in range(1, MOST_LEVELS):
-        curves.bits[row] = marks[row - 1] + np.append(curves.bits[row - 1], 0.0)[curves.split[row]]
-    return curves
+        bits[row, :, :bins] = marks[row - 1] + bits[row - 1, region, split[row]]
+    return LevelCurves(energy[:, :, :bins], bits[:, :, :bins], split)
 
 
 def mean_bits(bits: U32) -> int:
     """The bit pattern of the mean magnitude; summed exactly, so the same on every CPU. Some value must be given."""
-    return level_means(bits, np.zeros(len(bits), np.int64), 1)[0]
+    return level_means(bits, np.zeros(len(bits), np.uint8), 1)[0]
 
 
-def level_means(bits: U32, level: I64, levels: int) -> list[int]:
-    """The same for the values of each level; `level` int64 `[k]` is each value's, and every level has some."""
-    # The values of a bin share their exponent, so that its sum is exact: 2 ** 29 of them fit 53 bits.
-    sums = np.bincount((level << EXPONENT_BITS) + (bits >> EXPONENT_SHIFT), magnitudes(bits), levels << EXPONENT_BITS)
-    rows = sums.reshape(levels, 1 << EXPONENT_BITS).tolist()
-    means = [math.fsum(row) / count for row, count in zip(rows, np.bincount(level).tolist(), strict=True)]
+def level_means(bits: U32, level: U8 | I64, levels: int) -> list[int]:
+    """The same for the values of each level; `level` `[k]`, of integers, is each value's, and every level has some."""
+    # In whole steps of a small part of the largest, so small that any sum of them is exact.
+    highest = int(bits.max()) >> EXPONENT_SHIFT
+    steps = 2.0 ** (EXPONENT_BIAS + SUM_BITS - len(bits).bit_length() - highest)
+    whole = np.floor(magnitudes(bits) * steps)
+    means = []
+    for number in range(levels):
+        among = level == number
+        means.append(float(np.add.reduce(whole * among)) / steps / np.count_nonzero(among))
     patterns: list[int] = np.array(means, np.float32).view(np.uint32).tolist()
     return patterns
+
+
+def amplified(patterns: list[int], eighths: int) -> list[int]:
+    """The bit patterns of so many eighths of magnitudes, none beyond the largest finite one."""
+    floats = np.array(patterns, np.uint32).view(np.float32).astype(np.float64) * (eighths / 8)
+    finite: list[int] = np.minimum(floats, LARGEST_FLOAT).astype(np.float32).view(np.uint32).tolist()
+    return finite
 
 
 def write_base(writer: BitWriter, pattern: int) -> int:

@@ -13,23 +13,19 @@ import numpy as np
 from shared.compression.bits import BitReader
 from shared.compression.codec import Encoded, SparseUpdate
 from shared.compression.dense import DENSE_WIRE_ID, DenseCodec, dense_bytes
+from shared.compression.fitting import Fitting
 from shared.compression.frame import PARTITION_WIRE_ID, Content, Draft, read_content
-from shared.compression.grouping import Grouping
-from shared.compression.histogram import U32, signs
-from shared.compression.levels import LevelMap
-from shared.compression.plan import DENSEST_CLASS, Plan
-from shared.compression.prior import Prior, PriorKind, expected_lengths
-from shared.compression.rice import Gaps
+from shared.compression.history import SendHistory
+from shared.compression.plan import NUM_CLASSES, Plan
+from shared.compression.prior import Prior, PriorKind, expected_lengths, is_of_client
 from shared.compression.scale import SCALE_LENGTH, Scale
-from shared.compression.sieve import Candidates, fill_budget, likely_count, sieve
-from shared.compression.threshold import Binned, Cut, choose_cut
+from shared.compression.sieve import Candidates, likely_count, sieve
 from shared.errors import DecodeError
 from shared.layout import F32, I64, Layout
 
+ZERO = np.zeros(1, np.int64)
 EMPTY_FRAME = bytes([PARTITION_WIRE_ID])
-
-FIXED_HEAD_BITS = 50
-"""About what scale, regions and first magnitude take besides the prior; only the first guess of a count rests on it."""
+HISTORY_FAVOUR = 7 / 8
 
 
 class PartitionCodec:
@@ -46,12 +42,13 @@ class PartitionCodec:
         """
         if dense_bytes(layout) <= plan.budget_bytes:
             return DenseCodec().encode(update, layout, plan)
-        draft = sieve(update, layout, plan.budget_bytes, partial(_fill, layout, plan))
-        if draft is None:
+        filled = sieve(update, layout, plan.budget_bytes, partial(_fill, layout, plan))
+        if filled is None:
             return Encoded(EMPTY_FRAME, SparseUpdate.nothing(layout.size))
-        indices = draft.grouping.scatter(draft.positions)
-        frame, values = draft.write(signs(update, indices), layout, plan)
-        return Encoded(frame, _in_order(indices, values, layout), draft.threshold)
+        draft, candidates = filled.draft, filled.candidates
+        frame, values = draft.write(candidates.negative(draft.members), layout, plan)
+        delivered = _delivered(draft.members, values, candidates, layout)
+        return Encoded(frame, delivered, draft.threshold)
 
     def decode(self, frame: bytes, layout: Layout, plan: Plan) -> SparseUpdate:
         """The values of a partition frame, or of a dense one; raises `DecodeError` on anything else."""
@@ -60,32 +57,60 @@ class PartitionCodec:
         content = read_frame(frame, layout, plan)
         if content is None:
             return SparseUpdate.nothing(layout.size)
-        return _in_order(content.regions.grouping.scatter(content.positions), content.values, layout)
+        indices = content.regions.axis.scatter(content.positions)
+        order = np.argsort(indices, kind="stable")
+        return SparseUpdate(layout.size, indices[order], content.values[order])
 
 
-def _fill(layout: Layout, plan: Plan, candidates: Candidates) -> Draft | None:
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    """A draft that keeps to the budget, and the candidates that it chose from."""
+
+    draft: Draft
+    candidates: Candidates
+
+    @property
+    def count(self) -> int:
+        return self.draft.count
+
+
+def _fill(layout: Layout, plan: Plan, candidates: Candidates) -> _Filled | None:
     """The draft that fills the budget under whichever prior is expected to serve best."""
-    blocks = np.repeat(np.arange(layout.num_blocks), np.diff(np.searchsorted(candidates.indices, layout.block_starts)))
-    likely = candidates.rank < likely_count(layout.size, plan.budget_bytes)
-    prior = _shortest_prior(np.bincount(blocks[likely], minlength=layout.num_blocks), layout, plan)
-    draft = _Fitting.of(candidates, blocks, prior, layout, plan).fill(plan)
+    runs = candidates.indices.searchsorted(layout.block_starts)
+    likely = candidates.about_first(likely_count(layout.size, plan.budget_bytes))
+    before = np.concatenate([ZERO, likely.cumsum()])[runs]
+    prior, prior_bits = _shortest_prior(before[1:] - before[:-1], candidates.indices[likely], layout, plan)
+    draft = Fitting.of(candidates, runs, prior, prior_bits, layout, plan).fill(plan)
     if draft is None and prior.kind is not PriorKind.WHOLE:
-        return _Fitting.of(candidates, blocks, Prior.whole(layout), layout, plan).fill(plan)
-    return draft
+        whole = Prior.whole(layout)
+        draft = Fitting.of(candidates, runs, whole, whole.length(layout, plan), layout, plan).fill(plan)
+    return None if draft is None else _Filled(draft, candidates)
 
 
-def _shortest_prior(sent: I64, layout: Layout, plan: Plan) -> Prior:
-    """The prior under which so many values of each block, int64 `[blocks]`, are expected to take the fewest bits."""
+def _shortest_prior(sent: I64, indices: I64, layout: Layout, plan: Plan) -> tuple[Prior, int]:
+    """The prior under which values at `indices` int64 `[k]` take the fewest bits, and its own bits.
+
+    `sent` int64 `[blocks]` counts them by block. A client's history is given up only where it misleads, since it begins
+    anew when it is not used.
+    """
     priors = [Prior.whole(layout), Prior.tensors(sent, layout), Prior.blocks(sent, layout)]
+    own = [prior.length(layout, plan) for prior in priors]
     expected = expected_lengths(priors, sent, layout).tolist()
-    lengths = [SCALE_LENGTH + prior.length(layout, plan) + bits for prior, bits in zip(priors, expected, strict=True)]
-    if plan.density_classes is not None:
-        public = Prior.public(plan, layout)
-        grouping = Grouping.of(public.classes, layout)
-        counts = np.bincount(public.classes, sent, DENSEST_CLASS + 1).astype(np.int64)[grouping.classes]
-        priors.append(public)
-        lengths.append(Scale.expected_length(counts, grouping) + public.length(layout, plan))
-    return priors[int(np.argmin(lengths))]
+    lengths = [SCALE_LENGTH + length + bits for length, bits in zip(own, expected, strict=True)]
+    shared = Prior.shared(plan, layout)
+    if shared is not None:
+        axis = shared.axis(layout)
+        of_class = (
+            np.bincount(shared.classes[indices], minlength=NUM_CLASSES)
+            if shared.by_value
+            else np.bincount(shared.classes, sent, NUM_CLASSES).astype(np.int64)
+        )
+        priors.append(shared)
+        own.append(shared.length(layout, plan))
+        length = Scale.expected_length(of_class[axis.classes], axis) + own[-1]
+        lengths.append(length * HISTORY_FAVOUR if shared.kind is PriorKind.CLIENT else length)
+    best = lengths.index(min(lengths))
+    return priors[best], own[best]
 
 
 def read_frame(frame: bytes, layout: Layout, plan: Plan) -> Content | None:
@@ -97,62 +122,18 @@ def read_frame(frame: bytes, layout: Layout, plan: Plan) -> Content | None:
     return read_content(BitReader(frame[1:]), layout, plan)
 
 
-@dataclass(frozen=True, slots=True)
-class _Fitting:
-    """One prior and one cut applied to the candidates, which are sorted along the gathered axis."""
+def history_after(history: SendHistory, frame: bytes, sent: I64, layout: Layout) -> SendHistory:
+    """A client's history once a frame that sends values at `sent` int64 `[k]` was accepted.
 
-    prior: Prior
-    grouping: Grouping
-    positions: I64
-    bits: U32
-    rank: I64
-    cut: Cut
-    prior_bits: int
-
-    @classmethod
-    def of(cls, candidates: Candidates, blocks: I64, prior: Prior, layout: Layout, plan: Plan) -> "_Fitting":
-        """Gather the candidates, which lie in `blocks` int64 `[c]`, and choose the cut."""
-        grouping = Grouping.of(prior.classes, layout)
-        positions, bits, rank = candidates.indices, candidates.bits, candidates.rank
-        if len(grouping.classes) > 1:
-            order = np.argsort((DENSEST_CLASS - prior.classes)[blocks], kind="stable")
-            positions, bits, rank = grouping.gather(positions, blocks)[order], bits[order], rank[order]
-        extents = np.diff(grouping.bounds)
-        group = np.repeat(np.arange(len(extents)), np.diff(np.searchsorted(positions, grouping.bounds)))
-        binned = Binned.of(bits, group, len(extents))
-        prior_bits = prior.length(layout, plan)
-        live_groups = int(np.count_nonzero(grouping.classes))
-        budget_bits = 8.0 * plan.budget_bytes - prior_bits - FIXED_HEAD_BITS
-        cut = choose_cut(binned, extents.astype(np.float64), live_groups, budget_bits)
-        return cls(prior, grouping, positions, bits, rank, cut, prior_bits)
-
-    def fill(self, plan: Plan) -> Draft | None:
-        """The draft that fills the budget, None where not even one value fits it."""
-        most = len(self.positions)
-        guess = min(max(self.cut.count, 1), most)
-        first = self._draft(guess, None)
-
-        def draft(count: int) -> Draft:
-            return first if count == guess else self._draft(count, first.scale)
-
-        return fill_budget(draft, guess, most, 8 * plan.budget_bytes, self.cut.bits_per_value)
-
-    def _draft(self, count: int, scale: Scale | None) -> Draft:
-        """The draft of the `count` largest values; with the shortest scale, or a given one that suits about as many."""
-        chosen = np.flatnonzero(self.rank < count)
-        positions, bits = self.positions[chosen], self.bits[chosen]
-        gaps = Gaps.of(positions, self.grouping.bounds)
-        scale = scale or Scale.shortest(gaps, self.grouping)
-        key_groups = self.cut.key_groups
-        split = int(gaps.first[key_groups])
-        maps: tuple[LevelMap, ...]
-        if self.cut.sparse is not None and 0 < split < count:
-            maps = LevelMap.of(bits[:split], self.cut.key), LevelMap.of(bits[split:], self.cut.sparse)
-        else:
-            maps = (LevelMap.of(bits, self.cut.key),)
-        return Draft(self.prior, self.grouping, key_groups, positions, gaps, scale, maps, self.prior_bits)
+    It begins anew with a frame that was made without it: so both ends agree again after either has lost it.
+    """
+    known = frame[:1] == EMPTY_FRAME and len(frame) > 1 and is_of_client(BitReader(frame[1:2]))
+    return (history if known else SendHistory.empty(layout)).after(sent, layout)
 
 
-def _in_order(indices: I64, values: F32, layout: Layout) -> SparseUpdate:
-    order = np.argsort(indices, kind="stable")
-    return SparseUpdate(layout.size, indices[order], values[order])
+def _delivered(members: I64, values: F32, candidates: Candidates, layout: Layout) -> SparseUpdate:
+    """The values float32 `[k]` of the candidates `members` int64 `[k]`, in the order of the layout."""
+    sent, value = np.zeros(len(candidates.indices), np.bool_), np.empty(len(candidates.indices), np.float32)
+    sent[members], value[members] = True, values
+    chosen = sent.nonzero()[0]
+    return SparseUpdate(layout.size, candidates.indices[chosen], value[chosen])

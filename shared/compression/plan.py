@@ -1,7 +1,7 @@
 """The round plan of the sieve: a byte budget and the predicted density class of every block, as integers."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Self
 
@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.compression.bits import BitReader, BitWriter
+from shared.compression.history import SendHistory
 from shared.compression.rice import decode_values, encode_values, value_parameter
 from shared.errors import DecodeError
 from shared.layout import I64, Layout
 
 Classes = npt.NDArray[np.uint8]
+Steps = npt.NDArray[np.int8]
 
 DENSEST_CLASS = 8
 MOST_BUDGET_BYTES = (1 << 32) - 1
@@ -25,6 +27,10 @@ PACKED = 7
 CLASSES_PER_PACK = 5
 PACK_BITS = 16
 PACK_WEIGHTS = NUM_CLASSES ** np.arange(CLASSES_PER_PACK)
+LARGEST_STEP, LARGEST_STEP_BITS = 7, 5
+GAIN_BITS = 4
+PLAIN_GAIN_EIGHTHS = 8
+MOST_GAIN_EIGHTHS = PLAIN_GAIN_EIGHTHS + (1 << GAIN_BITS) - 1
 
 SMALLEST_DENSITY, LARGEST_DENSITY = 2.0**-40, 0.999
 LN_GOLDEN = 0.4812118250596035
@@ -37,20 +43,30 @@ class Plan:
 
     `density_classes` is uint8 `[blocks]`: 0 predicts a dead block, 1 to 8 densities that double from class to class.
     Only the ratios count, as each frame carries its own scale; finer classes would not pay, as a Rice parameter covers
-    an octave. None is the prior `none`: the frame pays for its partition. Raises `DecodeError` if out of range.
+    an octave. None is the prior `none`: the frame pays for its partition. `column_steps`, int8 `[columns]` within -7
+    to 7, are octaves by which a column is denser than its tensor; None: columns are alike. `gain_eighths`, 8 to 23, is
+    what magnitudes are multiplied by: see `levels.py`. `history` is what both ends know of the client besides; it is
+    not part of the plan's bytes. Raises `DecodeError` if out of range.
     """
 
     budget_bytes: int
     density_classes: Classes | None = field(default=None)
+    column_steps: Steps | None = field(default=None)
+    gain_eighths: int = PLAIN_GAIN_EIGHTHS
+    history: SendHistory | None = field(default=None)
 
     def __post_init__(self) -> None:
         if not 1 <= self.budget_bytes <= MOST_BUDGET_BYTES:
             raise DecodeError(f"budget of {self.budget_bytes} bytes: it must lie within 1 to {MOST_BUDGET_BYTES}")
-        classes = self.density_classes
-        if classes is None:
-            return
-        if classes.dtype != np.uint8 or classes.ndim != 1 or int(classes.max(initial=0)) > DENSEST_CLASS:
-            raise DecodeError(f"density classes must be one row of uint8 of at most {DENSEST_CLASS}, see Plan")
+        if not PLAIN_GAIN_EIGHTHS <= self.gain_eighths <= MOST_GAIN_EIGHTHS:
+            raise DecodeError(f"gain of {self.gain_eighths} eighths: it must lie within 8 to {MOST_GAIN_EIGHTHS}")
+        classes, steps = self.density_classes, self.column_steps
+        if classes is not None:
+            _check_classes(classes)
+        if steps is not None:
+            _check_steps(steps)
+            if classes is None:
+                raise DecodeError("column steps must stand beside density classes, see Plan")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Plan) and self.to_bytes() == other.to_bytes()
@@ -58,29 +74,44 @@ class Plan:
     def __hash__(self) -> int:
         return hash(self.to_bytes())
 
+    def knowing(self, history: SendHistory | None) -> "Plan":
+        """The same plan for a client whose history both ends know."""
+        return replace(self, history=history)
+
+    def within(self, budget_bytes: int) -> "Plan":
+        """The same plan with another budget, which the receiver need not know."""
+        return replace(self, budget_bytes=budget_bytes)
+
     @cached_property
     def digest(self) -> bytes:
-        """The first 4 bytes of the SHA-256 of `to_bytes()`; equal plans have equal digests."""
-        return hashlib.sha256(self.to_bytes()).digest()[:4]
+        """The first 4 bytes of the SHA-256 of classes and steps: plans with equal digests read the same frames."""
+        return hashlib.sha256(Plan(1, self.density_classes, self.column_steps).to_bytes()).digest()[:4]
 
     def to_bytes(self) -> bytes:
-        """Compact canonical bytes: the budget, then the classes, as steps from block to block or packed by fives."""
+        """Compact canonical bytes: budget and gain, then the classes, stepwise or packed by fives, then the steps."""
         writer = BitWriter()
         writer.put(self.budget_bytes.bit_length() - 1, WIDTH_BITS)
         writer.put(self.budget_bytes, self.budget_bytes.bit_length())
+        writer.put(self.gain_eighths - PLAIN_GAIN_EIGHTHS, GAIN_BITS)
         writer.put(self.density_classes is not None, 1)
         if self.density_classes is not None:
             _write_classes(writer, self.density_classes)
+            writer.put(self.column_steps is not None, 1)
+        if self.column_steps is not None:
+            _write_steps(writer, self.column_steps)
         return writer.to_bytes()
 
     @classmethod
     def from_bytes(cls, data: bytes, layout: Layout) -> Self:
         """What `to_bytes` wrote for `layout`; raises `DecodeError` on anything else."""
-        if len(data) > _most_bytes(layout.num_blocks):
+        if len(data) > _most_bytes(layout):
             raise DecodeError(f"{len(data)} bytes are no plan for the {layout.num_blocks} blocks of this layout")
         reader = BitReader(data)
         budget_bytes = reader.take(reader.take(WIDTH_BITS) + 1)
-        plan = cls(budget_bytes, _read_classes(reader, layout.num_blocks) if reader.take(1) else None)
+        gain_eighths = PLAIN_GAIN_EIGHTHS + reader.take(GAIN_BITS)
+        classes = _read_classes(reader, layout.num_blocks) if reader.take(1) else None
+        steps = _read_steps(reader, layout.num_columns) if classes is not None and reader.take(1) else None
+        plan = cls(budget_bytes, classes, steps, gain_eighths)
         reader.finish()
         if plan.to_bytes() != data:
             raise DecodeError("the plan is not in its canonical form, so its digest would differ: refuse it")
@@ -96,15 +127,47 @@ def plan_from_densities(densities: npt.NDArray[np.float64]) -> Classes:
     live = densities >= SMALLEST_DENSITY
     if not live.any():
         return np.zeros(len(densities), np.uint8)
-    parameters = np.log2(LN_GOLDEN / -np.log1p(-np.clip(densities, SMALLEST_DENSITY, LARGEST_DENSITY)))
-    octaves = np.floor(parameters) - np.floor(parameters.min())
-    return np.where(live, np.clip(DENSEST_CLASS - octaves, 0, DENSEST_CLASS), 0).astype(np.uint8)
+    clipped = np.minimum(np.maximum(densities, SMALLEST_DENSITY), LARGEST_DENSITY)
+    octaves = np.floor(np.log2(LN_GOLDEN / -np.log1p(-clipped)))
+    return np.where(live, np.maximum(DENSEST_CLASS - (octaves - octaves.min()), 0), 0).astype(np.uint8)
 
 
-def _most_bytes(blocks: int) -> int:
-    """The longest canonical form: packed, with the widest budget."""
-    packs = -(-blocks // CLASSES_PER_PACK)
-    return -(-(WIDTH_BITS + MOST_BUDGET_BYTES.bit_length() + 1 + PARAMETER_BITS + PACK_BITS * packs) // 8)
+def steps_from_densities(densities: npt.NDArray[np.float64]) -> Steps:
+    """The column steps, int8 `[columns]`, of densities against those of their tensors, float64 `[columns]`, above 0."""
+    return np.clip(np.rint(np.log2(densities)), -LARGEST_STEP, LARGEST_STEP).astype(np.int8)
+
+
+def _check_classes(classes: Classes) -> None:
+    if classes.dtype != np.uint8 or classes.ndim != 1 or int(classes.max(initial=0)) > DENSEST_CLASS:
+        raise DecodeError(f"density classes must be one row of uint8 of at most {DENSEST_CLASS}, see Plan")
+
+
+def _check_steps(steps: Steps) -> None:
+    if steps.dtype != np.int8 or steps.ndim != 1 or int(np.abs(steps.astype(np.int64)).max(initial=0)) > LARGEST_STEP:
+        raise DecodeError(f"column steps must be one row of int8 within {LARGEST_STEP} octaves, see Plan")
+
+
+def _write_steps(writer: BitWriter, steps: Steps) -> None:
+    wide = steps.astype(np.int64)
+    folded = np.where(wide < 0, -2 * wide - 1, 2 * wide)
+    parameter = value_parameter(folded)
+    writer.put(parameter, PARAMETER_BITS)
+    writer.put_bits(encode_values(folded, parameter))
+
+
+def _read_steps(reader: BitReader, columns: int) -> Steps:
+    parameter = reader.take(PARAMETER_BITS)
+    folded = decode_values(reader, columns, parameter)
+    if int(folded.max()) > 2 * LARGEST_STEP:
+        raise DecodeError(f"the plan holds a column step beyond {LARGEST_STEP} octaves: refuse it")
+    return np.where(folded & 1, -(folded >> 1) - 1, folded >> 1).astype(np.int8)
+
+
+def _most_bytes(layout: Layout) -> int:
+    """The longest canonical form: the widest budget, packed classes, and steps in five bits each, which hold any."""
+    head = WIDTH_BITS + MOST_BUDGET_BYTES.bit_length() + GAIN_BITS + 1
+    classes = PARAMETER_BITS + PACK_BITS * -(-layout.num_blocks // CLASSES_PER_PACK) + 1
+    return -(-(head + classes + PARAMETER_BITS + LARGEST_STEP_BITS * layout.num_columns) // 8)
 
 
 def _write_classes(writer: BitWriter, classes: Classes) -> None:

@@ -1,44 +1,69 @@
-"""Where a frame's partition of blocks into density classes comes from: the plan, or bytes of the frame itself."""
+"""Where a frame's partition into density classes comes from: plan and history, or bytes of the frame itself."""
 
+import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 
+from shared.compression.axis import Axis
 from shared.compression.bits import BitReader, BitWriter
+from shared.compression.density import value_classes
+from shared.compression.grouping import Grouping
+from shared.compression.histogram import BIN_SHIFT
 from shared.compression.plan import DENSEST_CLASS, Classes, Plan, plan_from_densities
 from shared.compression.rice import F64, Gaps, covering_parameter, decode_gaps, expected_length
+from shared.compression.value_grouping import ValueGrouping
 from shared.errors import DecodeError
 from shared.layout import I64, Layout
 
-DIGEST_BYTES = 2
+PLAN_CHECK_BYTES = 1
+"""The round in the update's header tells the plan already; this byte only catches a mix-up of plans."""
+
+HISTORY_CHECK_BYTES = 2
 CLASS_BITS = 3
 """A class in a frame: 0 for dead, 1 to 7 for the densities of classes 2 to 8."""
 
 MARK_PARAMETER_BITS = 4
+
+LEAST_DENSITY_BIN = (127 - 11 << 23) // (1 << BIN_SHIFT)
+"""Below the least density of a block, which has at most 1024 values."""
 
 MOST_SPLITS = 64
 """Numbers of key blocks that are weighed against each other."""
 
 
 class PriorKind(IntEnum):
-    """Two bits: one class for all, a class for each tensor, key blocks marked one by one, or the plan's classes."""
+    """One class for all, a class for each tensor, key blocks marked one by one, the plan's classes, or history's too.
+
+    Two bits tell the first four; the last is the fourth with a one bit after it, where the fourth has a zero bit.
+    """
 
     WHOLE = 0
     TENSORS = 1
     BLOCKS = 2
     PUBLIC = 3
+    CLIENT = 4
 
 
 KIND_BITS = 2
+CHECK_BYTES = {PriorKind.PUBLIC: PLAN_CHECK_BYTES, PriorKind.CLIENT: HISTORY_CHECK_BYTES}
 
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """The density class of every block, uint8 `[blocks]`, and how the receiver comes to know it."""
+    """The density class of every block, uint8 `[blocks]`, and how the receiver comes to know it.
+
+    Where columns tell values apart, `by_value`, it is the class of every value: uint8 `[size]`.
+    """
 
     kind: PriorKind
     classes: Classes
+    by_value: bool = False
+
+    def axis(self, layout: Layout) -> Axis:
+        """The values of `layout`, gathered by these classes."""
+        return ValueGrouping.of(self.classes) if self.by_value else Grouping.of(self.classes, layout)
 
     @classmethod
     def whole(cls, layout: Layout) -> "Prior":
@@ -46,18 +71,27 @@ class Prior:
         return cls(PriorKind.WHOLE, np.full(layout.num_blocks, DENSEST_CLASS, np.uint8))
 
     @classmethod
-    def public(cls, plan: Plan, layout: Layout) -> "Prior":
-        """The plan's classes: two bits and two bytes of the plan's digest; raises `DecodeError` if they do not fit."""
-        if plan.density_classes is None or len(plan.density_classes) != layout.num_blocks:
+    def shared(cls, plan: Plan, layout: Layout) -> "Prior | None":
+        """What both ends know from `plan` and the history in it, None where that is nothing.
+
+        Raises `DecodeError` where the plan is one for another layout.
+        """
+        history, classes, steps = plan.history, plan.density_classes, plan.column_steps
+        if classes is not None and len(classes) != layout.num_blocks:
             raise DecodeError(f"the plan does not class the {layout.num_blocks} blocks of this layout: fetch it anew")
-        return cls(PriorKind.PUBLIC, plan.density_classes)
+        if steps is not None and len(steps) != layout.num_columns:
+            raise DecodeError(f"the plan has no {layout.num_columns} columns as this layout has: fetch it anew")
+        if history is not None and not history.is_empty:
+            return cls(PriorKind.CLIENT, value_classes(plan, layout), by_value=True)
+        if steps is not None:
+            return cls(PriorKind.PUBLIC, value_classes(plan, layout), by_value=True)
+        return None if classes is None else cls(PriorKind.PUBLIC, classes)
 
     @classmethod
     def tensors(cls, sent: I64, layout: Layout) -> "Prior":
         """A class for each tensor, from the number of values that each block sends: int64 `[blocks]`."""
-        tensors = len(layout.tensors)
-        counts = np.bincount(layout.block_tensor, weights=sent, minlength=tensors)
-        classes = plan_from_densities(counts / np.diff(layout.offsets))
+        counts, sizes = (np.add.reduceat(of_block, layout.tensor_blocks) for of_block in (sent, layout.block_sizes))
+        classes = plan_from_densities(counts / sizes)
         return cls(PriorKind.TENSORS, _unfold(_fold(classes)).astype(np.uint8)[layout.block_tensor])
 
     @classmethod
@@ -66,35 +100,38 @@ class Prior:
 
         Some block must send something.
         """
-        sizes = np.diff(layout.block_starts).astype(np.float64)
-        used = np.flatnonzero(sent)
-        order = used[np.argsort(-(sent[used] / sizes[used]), kind="stable")]
-        keys = np.arange(1, len(order) + 1, 1 + len(order) // MOST_SPLITS)
-        extent = np.append(np.cumsum(sizes[order])[keys - 1], float(layout.size))
-        count = np.append(np.cumsum(sent[order])[keys - 1], sent.sum()).astype(np.float64)
-        extents = np.stack([extent[:-1], extent[-1] - extent[:-1], np.full(len(keys), float(len(sent)))])
-        counts = np.stack([count[:-1], count[-1] - count[:-1], keys])
-        best = int(expected_length(extents, counts).sum(axis=0).argmin())
-        rest = (count[-1] - count[best]) / max(extent[-1] - extent[best], 1.0)
-        ratio = plan_from_densities(np.array([count[best] / extent[best], rest]))
-        classes = np.full(layout.num_blocks, _unfold(_fold(ratio))[1], np.uint8)
-        classes[order[: keys[best]]] = DENSEST_CLASS
-        return cls(PriorKind.BLOCKS, classes)
+        cell, sizes, counts, blocks = _density_cells(sent, layout)
+        extent, count, keys = (of_cell[::-1].cumsum() for of_cell in (sizes, counts, blocks))
+        # Without blocks that send nothing, and with all others as key at the most.
+        used = (blocks[:0:-1]).nonzero()[0]
+        used = used[:: 1 + len(used) // MOST_SPLITS]
+        key_extent, key_count = extent[used], count[used]
+        marks = expected_length(np.array([float(len(sent))]), keys[used])
+        apart = expected_length(extent[-1] - key_extent, count[-1] - key_count)
+        best = int((expected_length(key_extent, key_count) + apart + marks).argmin())
+        dense = float(key_count[best] / key_extent[best])
+        rest = float((count[-1] - key_count[best]) / max(extent[-1] - key_extent[best], 1.0))
+        sparse = _unfold(_fold(plan_from_densities(np.array([dense, rest]))))[1]
+        return cls(
+            PriorKind.BLOCKS, np.where(cell >= len(blocks) - 1 - used[best], DENSEST_CLASS, sparse).astype(np.uint8)
+        )
 
     def length(self, layout: Layout, plan: Plan) -> int:
         """Bits that `write` writes."""
         if self.kind is PriorKind.BLOCKS:
             return KIND_BITS + CLASS_BITS + MARK_PARAMETER_BITS + self._marks(layout)[2]
-        tensors = CLASS_BITS * len(layout.tensors)
-        return KIND_BITS + {PriorKind.PUBLIC: 8 * DIGEST_BYTES, PriorKind.TENSORS: tensors}.get(self.kind, 0)
+        if self.kind is PriorKind.TENSORS:
+            return KIND_BITS + CLASS_BITS * len(layout.tensors)
+        return KIND_BITS + (1 + 8 * CHECK_BYTES[self.kind] if self.kind in CHECK_BYTES else 0)
 
     def write(self, writer: BitWriter, layout: Layout, plan: Plan) -> None:
         """Write the kind and whatever the receiver lacks."""
-        writer.put(self.kind, KIND_BITS)
-        if self.kind is PriorKind.PUBLIC:
-            writer.put(int.from_bytes(plan.digest[:DIGEST_BYTES], "big"), 8 * DIGEST_BYTES)
+        writer.put(min(self.kind, PriorKind.PUBLIC), KIND_BITS)
+        if self.kind in CHECK_BYTES:
+            writer.put(self.kind is PriorKind.CLIENT, 1)
+            writer.put(int.from_bytes(_check(self.kind, plan), "big"), 8 * CHECK_BYTES[self.kind])
         elif self.kind is PriorKind.TENSORS:
-            for value in _fold(self.classes[np.searchsorted(layout.block_starts, layout.offsets[:-1])]).tolist():
+            for value in _fold(self.classes[layout.tensor_blocks]).tolist():
                 writer.put(value, CLASS_BITS)
         elif self.kind is PriorKind.BLOCKS:
             writer.put(int(_fold(self.classes).min()), CLASS_BITS)
@@ -114,10 +151,7 @@ class Prior:
         if kind is PriorKind.WHOLE:
             return cls.whole(layout)
         if kind is PriorKind.PUBLIC:
-            digest = reader.take(8 * DIGEST_BYTES).to_bytes(DIGEST_BYTES, "big")
-            if digest != plan.digest[:DIGEST_BYTES]:
-                raise DecodeError(f"frame of plan {digest.hex()}, this is {plan.digest.hex()}: use that round's plan")
-            return cls.public(plan, layout)
+            return cls._read_shared(PriorKind.CLIENT if reader.take(1) else kind, reader, layout, plan)
         if kind is PriorKind.TENSORS:
             folded = np.array([reader.take(CLASS_BITS) for _ in layout.tensors])
             return cls(kind, _unfold(folded).astype(np.uint8)[layout.block_tensor])
@@ -127,23 +161,56 @@ class Prior:
         classes[decode_gaps(reader, np.array([0, layout.num_blocks]), parameter)] = DENSEST_CLASS
         return cls(kind, classes)
 
+    @classmethod
+    def _read_shared(cls, kind: PriorKind, reader: BitReader, layout: Layout, plan: Plan) -> "Prior":
+        check = reader.take(8 * CHECK_BYTES[kind]).to_bytes(CHECK_BYTES[kind], "big")
+        if check != _check(kind, plan):
+            what = "plan" if kind is PriorKind.PUBLIC else "plan and history of sends"
+            raise DecodeError(f"frame of another {what} than the receiver's: it must be that round's plan")
+        prior = cls.shared(plan if kind is PriorKind.CLIENT else plan.knowing(None), layout)
+        if prior is None or prior.kind is not kind:
+            raise DecodeError(f"frame with the prior {kind.name.lower()}, of which the receiver knows nothing")
+        return prior
+
+
+def is_of_client(reader: BitReader) -> bool:
+    """Whether the prior that comes next is that of the client's history."""
+    return reader.take(KIND_BITS) == PriorKind.PUBLIC and reader.take(1) == 1
+
+
+def _check(kind: PriorKind, plan: Plan) -> bytes:
+    """What a frame carries so that one made with another plan or history is refused."""
+    if kind is PriorKind.PUBLIC:
+        return plan.digest[:PLAN_CHECK_BYTES]
+    tag = plan.history.tag if plan.history is not None else b""
+    return hashlib.sha256(plan.digest + tag).digest()[:HISTORY_CHECK_BYTES]
+
 
 def expected_lengths(priors: list[Prior], sent: I64, layout: Layout) -> F64:
     """Expected bits of the positions under each prior, `[priors]`, when each block sends int64 `[blocks]` `sent`."""
-    shape = len(priors), DENSEST_CLASS + 1
-    cells = np.concatenate([prior.classes + DENSEST_CLASS * row + row for row, prior in enumerate(priors)])
-    sizes = np.bincount(cells, np.tile(np.diff(layout.block_starts), len(priors)), shape[0] * shape[1])
-    counts = np.bincount(cells, np.tile(sent, len(priors)), shape[0] * shape[1])
-    lengths = expected_length(sizes.astype(np.float64), counts.astype(np.float64))
-    total: F64 = np.where(sizes > 0, lengths, 0.0).reshape(shape).sum(axis=1)
+    weights = layout.block_sizes.astype(np.float64), sent.astype(np.float64)
+    sizes, counts = (
+        np.array([np.bincount(prior.classes, weight, DENSEST_CLASS + 1) for prior in priors]) for weight in weights
+    )
+    total: F64 = np.add.reduce(np.where(sizes > 0, expected_length(sizes, counts), 0.0), axis=1)
     return total
 
 
 def split_lengths(extent: F64, count: F64) -> F64:
     """Expected bits of two regions cut after each of the groups, whose sizes and counts add up to these: `[groups]`."""
-    extents, counts = np.stack([extent, extent[-1] - extent]), np.stack([count, count[-1] - count])
-    lengths: F64 = expected_length(extents, counts).sum(axis=0)
-    return lengths
+    return expected_length(extent, count) + expected_length(extent[-1] - extent, count[-1] - count)
+
+
+def _density_cells(sent: I64, layout: Layout) -> tuple[I64, F64, F64, F64]:
+    """The cell of each block by its density, 16 to an octave and above cell 0 for none: int64 `[blocks]`.
+
+    And of each cell the values, those that are sent, and the blocks: float64 `[cells]`.
+    """
+    sizes, counts = layout.block_sizes.astype(np.float64), sent.astype(np.float64)
+    cell = ((counts / sizes).astype(np.float32).view(np.uint32) >> BIN_SHIFT).astype(np.int64)
+    cell = np.maximum(cell - LEAST_DENSITY_BIN, 0)
+    blocks = np.bincount(cell).astype(np.float64)
+    return cell, np.bincount(cell, sizes), np.bincount(cell, counts), blocks
 
 
 def _fold(classes: Classes) -> I64:

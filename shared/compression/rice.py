@@ -18,6 +18,12 @@ F64 = npt.NDArray[np.float64]
 
 LN_2 = 0.6931471805599453
 
+GAP_SHIFT = 52 - 7
+FIRST_GAP, LAST_GAP = 1023 << 7, (32 << 7) - 1
+"""Cells of mean gaps from 1 to 2 ** 32, by the upper bits of a float64."""
+
+NEAR = np.array([[-1], [0], [1]])
+
 FEW = 128
 """Positions of a group that are decoded one by one; behind them it pays to decode many at once."""
 
@@ -39,26 +45,25 @@ class Gaps:
     @classmethod
     def of(cls, positions: I64, bounds: I64) -> "Gaps":
         """The gaps of rising `positions` int64 `[k]` in groups that begin and end at `bounds` int64 `[groups + 1]`."""
-        first = np.searchsorted(positions, bounds)
-        used = np.flatnonzero(first[1:] > first[:-1])
-        gap = positions.copy()
-        gap[1:] -= positions[:-1] + 1
-        gap[first[used]] = positions[first[used]] - bounds[used]
+        first = positions.searchsorted(bounds)
+        gap = _steps(positions)
         reached = bounds[:-1].copy()
+        used = (first[1:] > first[:-1]).nonzero()[0]
+        begin = first[used]
+        gap[begin] = positions[begin] - bounds[used]
         reached[used] = positions[first[used + 1] - 1] + 1
         return cls(gap, first, bounds[1:] - reached)
 
     @classmethod
     def within(cls, positions: I64, extent: int) -> "Gaps":
         """The gaps of one or more rising `positions` int64 `[k]` in a single group of `extent` values."""
-        gap = positions.copy()
-        gap[1:] -= positions[:-1] + 1
-        return cls(gap, np.array([0, len(gap)]), np.array([extent - 1 - int(positions[-1])]))
+        return cls(_steps(positions), np.array([0, len(positions)]), np.array([extent - 1 - int(positions[-1])]))
 
     @classmethod
     def joined(cls, parts: list["Gaps"]) -> "Gaps":
         """The groups of all parts, one part after another."""
-        first = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate([part.count for part in parts]))])
+        first = np.zeros(sum(len(part.tail) for part in parts) + 1, np.int64)
+        np.concatenate([part.count for part in parts]).cumsum(out=first[1:])
         return cls(np.concatenate([part.gap for part in parts]), first, np.concatenate([part.tail for part in parts]))
 
     @property
@@ -74,30 +79,52 @@ class Gaps:
 
     def length(self, parameters: I64) -> int:
         """Bits of all groups, group g under `parameters[g]`."""
-        skips = int((self.gap >> self._each(parameters)).sum())
-        return skips + int((self.count * (parameters + 1) + self._stops(parameters)).sum())
+        skips = int(np.add.reduce(self.gap >> self._each(parameters)))
+        return skips + int(np.add.reduce(self.count * (parameters + 1) + self._stops(parameters)))
+
+    def lengths_near(self, parameters: I64) -> I64:
+        """Bits of every group under one less than its parameter ≥ 0, this, and one more: int64 `[3, groups]`."""
+        near = np.maximum(parameters + NEAR, 0)
+        lengths = self.count * (near + 1) - (-self.tail >> near)
+        used = self.count.nonzero()[0]
+        if len(used):
+            each = near if len(parameters) == 1 else near.repeat(self.count, axis=1)
+            lengths[:, used] += np.add.reduceat(self.gap >> each, self.first[used], axis=1)
+        return lengths
 
     def shortest_parameter(self, most_parameter: int) -> tuple[int, int]:
         """The parameter up to `most_parameter` under which a single group takes the fewest bits, and these bits."""
         gap, tail, count = self.gap, int(self.tail[0]), len(self.gap)
+        between = int(np.add.reduce(gap))
         # Skips under b lie within a bit a gap of mean gap / 2 ** b, so that only four parameters can be the best.
-        middle = ((int(gap.sum()) + tail) // max(count, 1)).bit_length() - 1
-        near = range(min(max(middle - 1, 0), most_parameter), min(max(middle + 2, 0), most_parameter) + 1)
-        length, parameter = min((int((gap >> b).sum()) + count * (b + 1) - (-tail >> b), b) for b in near)
+        middle = ((between + tail) // max(count, 1)).bit_length() - 1
+        length, parameter = 1 << 62, 0
+        for near in (middle, middle - 1, middle + 1, middle + 2):
+            tried = min(max(near, 0), most_parameter)
+            least = max(between - (count << tried) >> tried, 0) + count * (tried + 1) - (-tail >> tried)
+            if least <= length:
+                length, parameter = min((length, parameter), (_length(gap, count, tail, tried), tried))
         return parameter, length
 
     def encode(self, parameters: I64) -> U8:
         """The bits, group after group: uint8 zeros and ones, `length(parameters)` of them."""
-        parameter, stops = self._each(parameters), self._stops(parameters)
-        skips = self.gap >> parameter
-        ends = np.cumsum(skips + parameter + 1) + self._each(np.cumsum(stops) - stops)
-        total = int(skips.sum() + (self.count * (parameters + 1) + stops).sum())
-        marker = np.int64(1) << parameter
-        return _laid(self.gap & marker - 1 | marker, ends - parameter - 1, parameter + 1, total)
+        count, stops = self.count, self._stops(parameters)
+        width, low = self._each(parameters + 1), self._each((1 << parameters) - 1)
+        lengths = (self.gap >> self._each(parameters)) + width
+        # What ends a group stands before the first position of the next that has one.
+        ended = stops.cumsum()
+        used = count.nonzero()[0]
+        before = ended[used] - stops[used]
+        lengths[self.first[used[1:]]] += before[1:] - before[:-1]
+        if len(used):
+            lengths[0] += before[0]
+        ends = lengths.cumsum()
+        total = int(ends[-1] + ended[-1] - before[-1]) if len(used) else int(ended[-1])
+        return _laid((self.gap & low) + low + 1, ends, width, total)
 
     def _each(self, of_group: I64) -> I64:
         """What belongs to the group of each gap: int64 `[k]`, or `[1]` of a single group."""
-        return of_group if len(of_group) == 1 else np.repeat(of_group, self.count)
+        return of_group if len(of_group) == 1 else of_group.repeat(self.count)
 
     def _skips(self, parameter: I64) -> I64:
         skips = np.zeros((len(parameter), len(self.tail)), np.int64)
@@ -111,18 +138,34 @@ class Gaps:
         return -(-self.tail >> parameter)
 
 
-def _laid(numbers: I64, starts: I64, widths: I64, total: int) -> U8:
-    """Bits uint8 `[total]`: `numbers` int64 `[k]`, each in its `widths` ≤ 63 bits from rising `starts`, among zeros."""
-    numbers, word = numbers.view(np.uint64), starts >> 6
-    room = 64 - (starts & 63) - widths
-    over = np.flatnonzero(room < 0)
-    inside = numbers << np.maximum(room, 0).view(np.uint64) >> np.maximum(-room, 0).view(np.uint64)
-    words = np.zeros((total >> 6) + 2, np.uint64)
+def _steps(positions: I64) -> I64:
+    """What lies between each of the rising positions and the one before it, or before the first: int64 `[k]`."""
+    gap = positions.copy()
+    gap[1:] -= positions[:-1]
+    gap[1:] -= 1
+    return gap
+
+
+def _length(gap: I64, count: int, tail: int, parameter: int) -> int:
+    """Bits of one group."""
+    return int(np.add.reduce(gap >> parameter)) + count * (parameter + 1) - (-tail >> parameter)
+
+
+def _laid(numbers: I64, ends: I64, widths: I64, total: int) -> U8:
+    """Bits uint8 `[total]`: `numbers` int64 `[k]`, each in its `widths` ≤ 32 bits before rising `ends`, among zeros."""
+    starts = ends - widths
+    word = starts >> 5
+    # A number begins in the upper half of a word of 64 bits; the lower half is added to the next one's upper half.
+    parts = numbers.view(np.uint64) << (64 - widths - (starts & 31)).view(np.uint64)
+    words = np.zeros((total >> 5) + 2, np.uint64)
     if len(word):
-        first = np.concatenate([[0], np.flatnonzero(word[1:] > word[:-1]) + 1])
-        words[word[first]] = np.bitwise_or.reduceat(inside, first)
-        words[word[over] + 1] |= numbers[over] << (64 + room[over]).view(np.uint64)
-    return np.unpackbits(words.astype(">u8").view(np.uint8))[:total]
+        changes = np.ones(len(word), np.bool_)
+        np.not_equal(word[1:], word[:-1], out=changes[1:])
+        first = changes.nonzero()[0]
+        words[word[first]] = np.add.reduceat(parts, first)
+    halves = (words >> np.uint64(32)).astype(np.uint32)
+    halves[1:] |= words[:-1].astype(np.uint32)
+    return np.unpackbits(halves.astype(">u4").view(np.uint8))[:total]
 
 
 def covering_parameter(extent: int) -> int:
@@ -233,13 +276,26 @@ def decode_values(reader: BitReader, count: int, parameter: int) -> I64:
 def expected_length(extent: F64, count: F64) -> F64:
     """Bits that `count` evenly scattered positions among `extent` values will take, each under its best parameter.
 
-    The zero bits of a gap are a geometric variable; 1/(eˣ - 1) ≈ 1/x - 1/2 + x/12 with x = 2 ** b · count / extent
-    keeps this to operations that every CPU rounds alike.
+    Looked up by the mean gap, in steps of 1/128 octave.
     """
-    extent, used = np.maximum(extent, 1.0), np.maximum(count, 1.0)
-    _, exponent = np.frexp(LN_2 * extent / used)
-    parameter = np.maximum(exponent - 1, 0)
-    run = np.ldexp(1.0, parameter)
-    skips, curve = extent / run, used * used * run / (12.0 * extent)
-    shorter = np.minimum(skips + curve, skips / 2.0 + used + 2.0 * curve)
-    return np.where(count > 0, np.minimum(used * (parameter + 0.5) + 1.0 + shorter, extent), 1.0)
+    mean = np.maximum(extent / np.maximum(count, 1.0), 1.0)
+    cell = np.minimum((mean.view(np.int64) >> GAP_SHIFT) - FIRST_GAP, LAST_GAP)
+    return count * BITS_BY_GAP[cell] + 1.0
+
+
+def _bits_by_gap() -> F64:
+    """Expected bits of a position, zero bits and all, by the mean gap: float64 `[cells]`.
+
+    The zero bits of a gap are a geometric variable; 1/(eˣ - 1) ≈ 1/x - 1/2 + x/12 with x = 2 ** b / mean gap keeps
+    this to operations that every CPU rounds alike.
+    """
+    cells = np.arange(FIRST_GAP, FIRST_GAP + LAST_GAP + 1)
+    mean = ((cells << GAP_SHIFT) + (1 << GAP_SHIFT - 1)).view(np.float64)
+    parameter = np.maximum(np.frexp(LN_2 * mean)[1] - 1, 0)
+    skips = np.ldexp(mean, -parameter)
+    curve = 1.0 / (12.0 * skips)
+    bits: F64 = parameter + 0.5 + np.minimum(skips + curve, skips / 2.0 + 1.0 + 2.0 * curve)
+    return np.minimum(bits, mean)
+
+
+BITS_BY_GAP = _bits_by_gap()

@@ -70,7 +70,7 @@ class _Draft:
 
     @classmethod
     def of(cls, candidates: Candidates, bounds: I64, count: int) -> "_Draft":
-        chosen = candidates.rank < count
+        chosen = candidates.first(count)
         gaps = Gaps.of(candidates.indices[chosen], bounds)
         parameter = int(gaps.lengths(covering_parameter(int(bounds[-1]))).argmin())
         return cls(candidates.indices[chosen], candidates.bits[chosen], gaps, np.array([parameter]))

@@ -35,7 +35,7 @@ def fill_candidates(candidates: Candidates, layout: Layout, plan: Plan) -> Float
     """The largest of the candidates that fit the budget, None where not even one does."""
 
     def draft(count: int) -> FloatDraft:
-        return FloatDraft.of(candidates.indices[candidates.rank < count], layout)
+        return FloatDraft.of(candidates.indices[candidates.first(count)], layout)
 
     guess = likely_floats(layout.size, plan.budget_bytes)
     return fill_budget(draft, guess, len(candidates.indices), 8 * plan.budget_bytes)

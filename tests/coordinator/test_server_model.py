@@ -7,7 +7,9 @@ from coordinator.server_model import ServerModel, model_bytes, model_digest
 from shared.compression.codec import Codec
 from shared.compression.plan import Plan
 from shared.compression.registry import codec_by_name, decode_frame
+from shared.delta_chain import Link, since
 from shared.layout import F32, Layout
+from shared.update import base_tag
 
 LAYOUT = Layout.of([("w", (64, 32), "weight"), ("b", (64,), "bias")])
 
@@ -17,8 +19,8 @@ def updates(count: int) -> list[F32]:
     return [(random.standard_t(4, LAYOUT.size) * 0.01).astype(np.float32) for _ in range(count)]
 
 
-def fresh() -> ServerModel:
-    return ServerModel(LAYOUT, np.linspace(-1, 1, LAYOUT.size, dtype=np.float32))
+def fresh(history_rounds: int = 4) -> ServerModel:
+    return ServerModel(LAYOUT, np.linspace(-1, 1, LAYOUT.size, dtype=np.float32), history_rounds)
 
 
 def step(model: ServerModel, update: F32, codec: Codec, momentum: float = 0.4) -> None:
@@ -34,6 +36,40 @@ def test_device_that_applies_every_delta_holds_the_public_model_bit_for_bit(name
         assert model.base == before
         decode_frame(model.delta, LAYOUT, Plan(len(model.delta))).add_to(device)
         assert model_digest(device) == model.digest
+
+
+@pytest.mark.parametrize("name", ["partition", "stc"])
+@pytest.mark.parametrize("lag", [1, 2, 5])
+def test_device_that_lags_gets_the_public_model_bit_for_bit_by_the_deltas_since_its_own(name: str, lag: int) -> None:
+    model, publics = fresh(), list[F32]()
+    for update in updates(7):
+        publics.append(model.public.copy())
+        step(model, update, codec_by_name(name))
+    device, held = publics[-lag], model_digest(publics[-lag])
+    links = since((*model.earlier, Link(base_tag(str(model.base)), model.delta)), held)
+    assert len(links) == lag
+    for link in links:
+        decode_frame(link.frame, LAYOUT, Plan(len(link.frame))).add_to(device)
+    assert model_digest(device) == model.digest
+
+
+def test_no_more_earlier_deltas_are_kept_than_rounds_are_wanted() -> None:
+    for wanted in (0, 1, 4):
+        model, frames = fresh(wanted), list[bytes]()
+        for update in updates(7):
+            step(model, update, codec_by_name("partition"))
+            frames.append(model.delta)
+        assert [link.frame for link in model.earlier] == frames[6 - wanted : 6]
+
+
+def test_earlier_deltas_are_always_smaller_than_the_model_with_the_current_one() -> None:
+    model = fresh(256)
+    for update in updates(40):
+        step(model, update, codec_by_name("partition"))
+    size_bytes = sum(len(link.frame) for link in model.earlier) + len(model.delta)
+    assert 4 * LAYOUT.size - 450 < size_bytes < 4 * LAYOUT.size
+    step(model, updates(1)[0], codec_by_name("dense"))
+    assert model.earlier == ()
 
 
 def test_what_the_downlink_owes_is_paid_later_and_never_lost() -> None:
@@ -59,7 +95,19 @@ def test_restored_model_goes_on_with_the_same_bits() -> None:
     second.restore(first.state(), first.base, first.delta)
     for model in (first, second):
         step(model, last, codec_by_name("partition"))
-    assert (first.digest, first.base, first.delta) == (second.digest, second.base, second.delta)
+    assert len(first.earlier) == 2
+    for name in ("digest", "base", "delta", "earlier"):
+        assert getattr(first, name) == getattr(second, name), name
+
+
+def test_checkpoint_of_a_version_without_a_history_is_restored_without_one() -> None:
+    model, second = fresh(), fresh()
+    for update in updates(3):
+        step(model, update, codec_by_name("partition"))
+    state = model.state()
+    del state["earlier"]
+    second.restore(state, model.base, model.delta)
+    assert (second.digest, second.earlier) == (model.digest, ())
 
 
 def test_digest_is_that_of_the_little_endian_bytes() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from coordinator.tasks import watch
+from coordinator.tasks import shelf, watch
 from coordinator.tasks.baselines import alone_accuracies, pooled_accuracy
 from coordinator.tasks.task import ClientData, Task, export_folder
 from coordinator.tasks.watch import PREPROCESSING, WATCH, WatchNet
@@ -19,12 +19,13 @@ from shared.preprocessing import Preprocessing, cut
 TINY = Preprocessing(channels=2, window=4, stride=2, num_classes=2, mean=(0, 0), std=(1, 1))
 
 
-def _homes(monkeypatch: pytest.MonkeyPatch, cache: Path, shelf: Path | None = None) -> None:
+def _homes(monkeypatch: pytest.MonkeyPatch, cache: Path, named: Path | None = None) -> None:
+    monkeypatch.setattr(shelf, "BESIDE_CHECKOUT", cache / "nothing")
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    if shelf is None:
+    if named is None:
         monkeypatch.delenv("GRADSIEVE_DATA", raising=False)
     else:
-        monkeypatch.setenv("GRADSIEVE_DATA", str(shelf))
+        monkeypatch.setenv("GRADSIEVE_DATA", str(named))
 
 
 def _made_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:

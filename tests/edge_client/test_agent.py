@@ -18,6 +18,7 @@ from edge_client.settings import EdgeSettings
 from edge_client.trainer_process import ProcessTrainer
 from shared.blobs import chunks_of
 from shared.bundle import BundleManifest, file_entries, pack_bundle, sign_bundle
+from shared.delta_chain import Link, pack_chain
 from shared.errors import BrokerUnreachable
 from shared.frame import unpack_frame
 from shared.memory_transport import MemoryBroker, MemoryTransport
@@ -45,6 +46,7 @@ from shared.signing import SigningKey, seal
 from shared.spool import MemorySpool
 from shared.topics import Topics
 from shared.transport import Publication, Received
+from shared.update import base_tag
 from shared.varint import write_varint
 from shared.verdicts import Ruling, Verdict
 
@@ -59,6 +61,7 @@ MODEL = bytes(range(256)) * 20
 DELTA, PLAN = b"delta", b"plan"
 WORK = LocalWork(steps=3, batch_size=8, learning_rate=0.1, momentum=0.9, codec="partition", seed=1)
 BASE = hashlib.sha256(b"the model before").hexdigest()
+CHAIN = pack_chain([Link(base_tag(BASE), DELTA)])
 
 
 def bundle(key: SigningKey = KEY) -> bytes:
@@ -252,9 +255,9 @@ def test_one_round_from_command_to_settled_update(world: World) -> None:
     assert len(world.coordinator.reports(Want)) == 1
     [order] = world.trainer.orders
     assert isinstance(order, TrainOrder)
-    assert order.delta is not None
+    assert order.chain is not None
     assert order.plan is not None
-    assert (Path(order.delta).read_bytes(), Path(order.plan).read_bytes()) == (DELTA, PLAN)
+    assert (Path(order.chain).read_bytes(), Path(order.plan).read_bytes()) == (CHAIN, PLAN)
     assert Path(order.bundle).read_bytes() == bundle()
     assert len(world.coordinator.updates) == 1
     assert Outbox(world.state).recover().settled_rounds == (("a", 1),)

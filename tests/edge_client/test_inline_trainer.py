@@ -12,7 +12,8 @@ from edge_client.orders import Answer, Failed, NeedModel, Order, Scored, Trained
 from edge_client.pending import PendingStore
 from shared.compression.plan import Plan
 from shared.compression.registry import codec_by_name
-from shared.update import UpdateObject
+from shared.delta_chain import Link, pack_chain
+from shared.update import UpdateObject, base_tag
 
 if TYPE_CHECKING:
     from tests.edge_client.conftest import Lab
@@ -107,8 +108,10 @@ def test_deadline_before_the_first_step_is_a_failure(lab: "Lab") -> None:
 def test_model_is_needed_where_neither_it_nor_its_base_is_kept(lab: "Lab", trainer: InlineTrainer) -> None:
     needed = NeedModel(run="r", server_round=0)
     assert carry_out(trainer, lab.train_order(model=None)) == needed
-    assert carry_out(trainer, lab.train_order(model=None, base="0" * 64, delta=str(lab.model))) == needed
+    assert carry_out(trainer, lab.train_order(model=None, chain=str(lab.model))) == needed
     carry_out(trainer, lab.train_order())
+    lagging = carry_out(trainer, lab.evaluate_order(model=None, target="0" * 64, server_round=1))
+    assert lagging == NeedModel(run="r", server_round=1, held=lab.target)
     PendingStore(lab.run).settle(0, accepted=True)
     assert isinstance(carry_out(trainer, lab.train_order(server_round=1, model=None)), Trained)
 
@@ -117,12 +120,10 @@ def test_delta_leads_from_round_to_round(lab: "Lab", trainer: InlineTrainer, tmp
     carry_out(trainer, lab.evaluate_order())
     update = np.full(lab.task.layout.size, 0.5, np.float32)
     encoded = codec_by_name("dense").encode(update, lab.task.layout, Plan(budget_bytes=1 << 20))
-    (tmp_path / "delta").write_bytes(encoded.frame)
+    (tmp_path / "chain").write_bytes(pack_chain([Link(base_tag(lab.target), encoded.frame)]))
     target = lab.task.weights.copy()
     encoded.delivered.add_to(target)
-    order = lab.evaluate_order(
-        model=None, base=lab.target, delta=str(tmp_path / "delta"), target=digest_of(target), server_round=1
-    )
+    order = lab.evaluate_order(model=None, chain=str(tmp_path / "chain"), target=digest_of(target), server_round=1)
     assert isinstance(carry_out(trainer, order), Scored)
     assert (lab.run / "model.bin").read_bytes() == target.tobytes()
 

@@ -25,8 +25,7 @@ TRAIN = TrainOrder(
     run="r",
     server_round=3,
     bundle="b.gsb",
-    base="0" * 64,
-    delta="d",
+    chain="c",
     target="a" * 64,
     work=WORK,
     seconds=9.0,
@@ -49,6 +48,7 @@ def test_order_survives_its_line(order: Order) -> None:
         Scored(run="r", server_round=3, loss=0.5, correct=1, examples=2, model="a" * 64),
         Failed(run="r", server_round=3, code="data_error", text="two\nlines"),
         NeedModel(run="r", server_round=3),
+        NeedModel(run="r", server_round=3, held="a" * 64),
     ],
 )
 def test_answer_survives_its_line(answer: Answer) -> None:

@@ -25,6 +25,7 @@ from edge_client.outbox import Recovered, StatePaths
 from edge_client.pending import PendingUpdate
 from edge_client.presence import Identity
 from edge_client.session import Limits, Session
+from shared.delta_chain import LARGEST_HISTORY_BYTES, Link, Step, pack_chain, pack_history
 from shared.frame import FrameKind, unpack_frame
 from shared.messages import (
     DEVICE_EVENT,
@@ -50,6 +51,7 @@ from shared.signing import SigningKey, seal
 from shared.topics import Topics
 from shared.transfer import Open, Status, id_of
 from shared.transport import Connected, Disconnected, Publication, Received, Subscribed
+from shared.update import base_tag
 from shared.varint import write_varint
 from shared.verdicts import Verdict
 
@@ -72,7 +74,15 @@ def blob(content: bytes, offset: int | None = None) -> BlobRef:
     return BlobRef(digest=digest(content), size=len(content), offset=offset)
 
 
-def manifest(server_round: int = 1, run: str = "a", *, bundle: bytes = BUNDLE) -> RoundManifest:
+MISSED = [b"delta that was missed %d" % number for number in range(3)]
+"""Earlier deltas; the last of them leads to `BASE`."""
+PAST = [digest(b"model long before %d" % number) for number in range(3)]
+HISTORY = pack_history([Step(base_tag(base), blob(delta)) for base, delta in zip(PAST, MISSED, strict=True)])
+
+
+def manifest(
+    server_round: int = 1, run: str = "a", *, bundle: bytes = BUNDLE, history: bytes = HISTORY
+) -> RoundManifest:
     return RoundManifest(
         run=run,
         server_round=server_round,
@@ -80,7 +90,35 @@ def manifest(server_round: int = 1, run: str = "a", *, bundle: bytes = BUNDLE) -
         model=blob(MODEL),
         base=BASE,
         delta=blob(DELTA, 0),
+        history=blob(history),
         plan=blob(PLAN, len(DELTA)),
+        work=WORK,
+    )
+
+
+def model_of(server_round: int) -> str:
+    """Digest of the model that a later round begins with."""
+    return digest(b"model %d" % server_round)
+
+
+def delta_of(server_round: int) -> bytes:
+    return b"delta of round %d" % server_round
+
+
+def link_of(server_round: int) -> tuple[str, bytes]:
+    return model_of(server_round - 1), delta_of(server_round)
+
+
+def later_manifest(server_round: int, history: bytes = b"") -> RoundManifest:
+    """A round with no plan, whose delta of `delta_of` is all that is attached."""
+    return RoundManifest(
+        run="a",
+        server_round=server_round,
+        bundle=blob(BUNDLE),
+        model=BlobRef(digest=model_of(server_round), size=9000),
+        base=model_of(server_round - 1),
+        delta=blob(delta_of(server_round), 0),
+        history=blob(history) if history else None,
         work=WORK,
     )
 
@@ -114,9 +152,18 @@ class Bench:
     def command(self, command: Message) -> list[Action]:
         return self.say(TOPICS.command(ME), dump(command))
 
-    def open(self, opened: RoundManifest) -> list[Action]:
+    def open(self, opened: RoundManifest, attachment: bytes = DELTA + PLAN) -> list[Action]:
         text = dump(opened)
-        return self.say(TOPICS.round_manifest(opened.run), write_varint(len(text)) + text + DELTA + PLAN)
+        return self.say(TOPICS.round_manifest(opened.run), write_varint(len(text)) + text + attachment)
+
+    def serve(self, actions: list[Action], *objects: bytes) -> list[Action]:
+        """Answer subscriptions to these objects until none is left; all that was done, from `actions` on."""
+        topics = {TOPICS.blob_chunk(digest(content), 0): content for content in objects}
+        done = list(actions)
+        while wanted := [topic for topic in subscriptions(actions) if topic in topics]:
+            actions = self.receive(wanted[0], topics[wanted[0]])
+            done += actions
+        return done
 
     def rule(self, content: bytes, verdict: Verdict, reason: str = "", *, recorded: bool = True) -> list[Action]:
         """Give a verdict, and the word of whether it was recorded."""
@@ -185,6 +232,15 @@ def reports(actions: list[Action]) -> list[Message]:
     ]
 
 
+def topics_of(*objects: bytes) -> list[str]:
+    """Where the first chunks of published objects are."""
+    return [TOPICS.blob_chunk(digest(content), 0) for content in objects]
+
+
+def chain(*links: tuple[str, bytes]) -> bytes:
+    return pack_chain([Link(base_tag(base), frame) for base, frame in links])
+
+
 def births(actions: list[Action]) -> list[Message]:
     topic = TOPICS.device_state(ME)
     return [parse(DEVICE_STATE, a.payload) for a in actions if isinstance(a, Publication) and a.topic == topic]
@@ -226,9 +282,9 @@ def test_manifest_and_command_in_either_order_start_training(bench: Bench, manif
     assert not orders(first())
     actions = second()
     order = train_order(actions)
-    assert (order.run, order.server_round, order.base, order.target) == ("a", 1, BASE, digest(MODEL))
+    assert (order.run, order.server_round, order.target) == ("a", 1, digest(MODEL))
     assert order.seconds == pytest.approx(90)
-    assert files_of(actions) == {order.delta: DELTA, order.plan: PLAN}
+    assert files_of(actions) == {order.chain: chain((BASE, DELTA)), order.plan: PLAN}
     assert order.model is None
     assert bench.session.phase == "training"
 
@@ -534,8 +590,129 @@ def test_trainer_without_the_base_gets_the_whole_model(bench: Bench) -> None:
     assert bench.session.phase == "fetching the model"
     actions = bench.receive(topic, MODEL)
     order = train_order(actions)
-    assert (order.base, order.delta) == (None, None)
+    assert order.chain is None
     assert files_of(actions) == {order.model: MODEL, order.plan: PLAN}
+
+
+@pytest.mark.parametrize("lag", [1, 2, 3])
+def test_trainer_that_lags_gets_the_deltas_since_its_model_and_no_others(bench: Bench, lag: int) -> None:
+    bench.open(manifest())
+    bench.command(train())
+    actions = bench.answer(NeedModel(run="a", server_round=1, held=PAST[-lag]))
+    assert bench.session.phase == "fetching the history of deltas"
+    actions = bench.serve(actions, HISTORY, *MISSED)
+    assert subscriptions(actions) == topics_of(HISTORY, *MISSED[-lag:])
+    order, missed = train_order(actions), zip(PAST[-lag:], MISSED[-lag:], strict=True)
+    assert files_of(actions) == {order.chain: chain(*missed, (BASE, DELTA)), order.plan: PLAN}
+    assert order.model is None
+
+
+@pytest.mark.parametrize("held", [None, digest(b"model of another age")])
+def test_trainer_with_no_model_of_the_history_gets_the_whole_one_and_no_delta(bench: Bench, held: str | None) -> None:
+    bench.open(manifest())
+    bench.command(train())
+    actions = bench.answer(NeedModel(run="a", server_round=1, held=held))
+    actions = bench.serve(actions, HISTORY, MODEL, *MISSED)
+    assert subscriptions(actions) == (topics_of(HISTORY) if held else []) + topics_of(MODEL)
+    assert files_of(actions)[str(train_order(actions).model)] == MODEL
+
+
+def test_deltas_that_do_not_lead_to_the_model_make_room_for_the_whole_one(bench: Bench) -> None:
+    bench.open(manifest())
+    bench.command(train())
+    lagging = NeedModel(run="a", server_round=1, held=PAST[-1])
+    assert train_order(bench.serve(bench.answer(lagging), HISTORY, *MISSED)).chain
+    actions = bench.serve(bench.answer(lagging), HISTORY, MODEL, *MISSED)
+    assert subscriptions(actions) == topics_of(MODEL)
+    assert train_order(actions).chain is None
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        b"\x02" + HISTORY[1:],
+        HISTORY[:-1],
+        HISTORY[:1] + HISTORY[1:38] * 513,
+        pack_history([Step(base_tag(PAST[0]), BlobRef(digest="a" * 64, size=1 << 31))]),
+        pack_history([Step(base_tag(PAST[0]), BlobRef(digest="a" * 64, size=len(MODEL) - len(DELTA)))]),
+    ],
+    ids=["unknown version", "cut", "endless", "huge delta", "as long as the model"],
+)
+def test_history_that_is_of_no_use_makes_room_for_the_whole_model(bench: Bench, history: bytes) -> None:
+    bench.session._shelf._largest_object_bytes = 1 << 20
+    bench.open(manifest(history=history))
+    bench.command(train())
+    actions = bench.answer(NeedModel(run="a", server_round=1, held=PAST[0]))
+    actions = bench.serve(actions, history, MODEL, *MISSED)
+    assert subscriptions(actions) == topics_of(history, MODEL)
+    assert train_order(actions).model
+
+
+def test_history_above_its_bound_is_not_fetched(bench: Bench) -> None:
+    bench.open(manifest(history=b"h" * (LARGEST_HISTORY_BYTES + 1)))
+    bench.command(train())
+    assert subscriptions(bench.answer(NeedModel(run="a", server_round=1, held=PAST[0]))) == topics_of(MODEL)
+
+
+def test_deltas_that_are_together_above_the_devices_limit_are_not_fetched(bench: Bench) -> None:
+    bench.session._shelf._largest_object_bytes = len(HISTORY) + 1
+    history = pack_history([Step(base_tag(PAST[0]), BlobRef(digest="a" * 64, size=len(HISTORY)))])
+    bench.open(manifest(history=history).model_copy(update={"model": BlobRef(digest="b" * 64, size=1 << 30)}))
+    bench.command(train())
+    actions = bench.answer(NeedModel(run="a", server_round=1, held=PAST[0]))
+    [trouble] = reports(bench.serve(actions, history))
+    assert isinstance(trouble, Trouble)
+    assert "the model of 1073741824 bytes is above largest_bundle_bytes" in trouble.text
+
+
+def test_device_that_was_not_asked_applies_what_it_heard_without_fetching(bench: Bench) -> None:
+    for server_round in (1, 2, 3):
+        opened = later_manifest(server_round)
+        bench.open(opened, delta_of(server_round))
+    actions = bench.command(train(3))
+    heard = [link_of(n) for n in (1, 2, 3)]
+    assert files_of(actions) == {train_order(actions).chain: chain(*heard)}
+    bench.trained(train_order(actions))
+    bench.rule(content_of("a", 3), Verdict.DONE)
+    bench.open(later_manifest(4), delta_of(4))
+    actions = bench.command(train(4))
+    assert files_of(actions) == {train_order(actions).chain: chain(link_of(4))}
+
+
+def test_manifest_that_was_missed_is_the_only_delta_fetched(bench: Bench) -> None:
+    for server_round in (1, 3):
+        bench.open(later_manifest(server_round), delta_of(server_round))
+    steps = [Step(base_tag(model_of(n - 1)), blob(delta_of(n))) for n in (1, 2, 3)]
+    bench.open(later_manifest(4, history=pack_history(steps)), delta_of(4))
+    actions = bench.command(train(4))
+    since_the_gap = [link_of(n) for n in (3, 4)]
+    assert files_of(actions) == {train_order(actions).chain: chain(*since_the_gap)}
+    actions = bench.answer(NeedModel(run="a", server_round=4, held=model_of(0)))
+    actions = bench.serve(actions, pack_history(steps), *map(delta_of, (1, 2, 3)))
+    assert subscriptions(actions) == topics_of(pack_history(steps), delta_of(2))
+    all_of_them = [link_of(n) for n in (1, 2, 3, 4)]
+    assert files_of(actions) == {train_order(actions).chain: chain(*all_of_them)}
+
+
+def test_manifest_that_comes_again_is_heard_once(bench: Bench) -> None:
+    for _ in range(3):
+        bench.open(later_manifest(1), delta_of(1))
+    actions = bench.command(train(1))
+    assert files_of(actions) == {train_order(actions).chain: chain(link_of(1))}
+
+
+def test_older_manifest_while_the_model_is_missing_is_waited_out(bench: Bench) -> None:
+    bench.open(manifest(2))
+    bench.command(train(2))
+    bench.open(manifest(1))
+    bench.answer(NeedModel(run="a", server_round=2, held=PAST[-1]))
+    assert bench.session.phase == "waiting for the round manifest"
+    assert train_order(bench.open(manifest(2))).chain
+
+
+def test_history_without_a_delta_is_refused(bench: Bench) -> None:
+    actions = bench.open(manifest().model_copy(update={"base": None, "delta": None}))
+    assert [report.code for report in reports(actions) if isinstance(report, Trouble)] == ["wrong_message"]
 
 
 def test_trainer_that_lacks_the_model_it_was_given_ends_the_assignment(bench: Bench) -> None:
@@ -639,7 +816,9 @@ class AnyOrder(RuleBasedStateMachine):
             assert sent not in self.done, "sent again after its final verdict"
         for action in actions:
             match action:
-                case SubmitOrder(order):
+                case SubmitOrder(order, files):
+                    assert (order.model is None) != (order.chain is None), "one way to the model"
+                    assert set(map(str, files)) == {order.model or order.chain, getattr(order, "plan", None)} - {None}
                     assert self.at_trainer is None, "two orders at once"
                     assert not isinstance(order, TrainOrder) or order.run not in self.unsettled
                     if self.disk_fails:
@@ -686,7 +865,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.disk_fails = fails
 
     @precondition(lambda self: self.at_trainer is not None)
-    @rule(outcome=st.sampled_from(["trained", "trained", "died", "failed", "need"]))
+    @rule(outcome=st.sampled_from(["trained", "trained", "died", "failed", "need", "lags", "lags"]))
     def answer(self, outcome: str) -> None:
         order, self.at_trainer = self.at_trainer, None
         assert order is not None
@@ -699,7 +878,8 @@ class AnyOrder(RuleBasedStateMachine):
         elif outcome == "failed":
             actions = self.bench.answer(failure)
         else:
-            actions = self.bench.answer(NeedModel(run=order.run, server_round=order.server_round))
+            held = PAST[1] if outcome == "lags" else None
+            actions = self.bench.answer(NeedModel(run=order.run, server_round=order.server_round, held=held))
         self.see(actions)
 
     @precondition(lambda self: self.online)
@@ -715,9 +895,9 @@ class AnyOrder(RuleBasedStateMachine):
         run, server_round = min(self.unsettled.items())
         self.verdict(run, server_round, verdict)
 
-    @rule()
-    def model_arrives(self) -> None:
-        self.see(self.bench.receive(TOPICS.blob_chunk(digest(MODEL), 0), MODEL))
+    @rule(content=st.sampled_from([MODEL, HISTORY, *MISSED]))
+    def object_arrives(self, content: bytes) -> None:
+        self.see(self.bench.receive(TOPICS.blob_chunk(digest(content), 0), content))
 
     @precondition(lambda self: self.online)
     @rule()

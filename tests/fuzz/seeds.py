@@ -11,7 +11,7 @@ from shared.compression.plan import MOST_BUDGET_BYTES, Plan
 from shared.compression.registry import CODECS
 from shared.layout import F32, Layout
 from shared.update import UpdateHeader, UpdateObject
-from tests.fuzz.targets import CORPUS, LAYOUTS, classes_of
+from tests.fuzz.targets import CORPUS, LAYOUTS, plan_of
 
 LAYOUTS_AND_BUDGETS = ((0, 60), (0, 300), (1, 14), (1, 60), (2, 60), (3, 120))
 LONGEST_SEED_BYTES = 320
@@ -31,8 +31,8 @@ def frame_seeds() -> Iterator[tuple[str, bytes]]:
     for number, budget_bytes in LAYOUTS_AND_BUDGETS:
         layout = LAYOUTS[number]
         for codec in CODECS:
-            for kind in range(4 if codec.name == "partition" else 1):
-                plan = Plan(budget_bytes, classes_of(4 * kind, layout))
+            for kind in range(16 if codec.name == "partition" else 1):
+                plan = plan_of(4 * kind, layout).within(budget_bytes)
                 frame = codec.encode(gradient_like(layout), layout, plan).frame
                 if len(frame) <= LONGEST_SEED_BYTES:
                     yield f"{codec.name}-{number}-{kind}-{budget_bytes}", bytes([number, 4 * kind]) + frame
@@ -48,8 +48,8 @@ def offenders() -> Iterator[tuple[str, bytes]]:
 def plan_seeds() -> Iterator[tuple[str, bytes]]:
     """Plans of every layout and kind of classes, one with classes that are packed, and the largest budget."""
     for number, layout in enumerate(LAYOUTS):
-        for kind in range(4):
-            yield f"classes-{number}-{kind}", bytes([number]) + Plan(300, classes_of(4 * kind, layout)).to_bytes()
+        for kind in range(8):
+            yield f"classes-{number}-{kind}", bytes([number]) + plan_of(4 * kind, layout).within(300).to_bytes()
         packed = np.random.default_rng(1).integers(0, 9, layout.num_blocks, np.uint8)
         yield f"packed-{number}", bytes([number]) + Plan(MOST_BUDGET_BYTES, packed).to_bytes()
 

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from shared.compression.bits import BitWriter
 from shared.compression.codec import SparseUpdate
 from shared.compression.frame import PARTITION_WIRE_ID
 from shared.compression.frame_stats import describe
-from shared.compression.plan import DENSEST_CLASS, MOST_BUDGET_BYTES, Classes, Plan
-from shared.compression.prior import DIGEST_BYTES, PriorKind
+from shared.compression.history import SendHistory
+from shared.compression.plan import DENSEST_CLASS, LARGEST_STEP, MOST_BUDGET_BYTES, Classes, Plan
+from shared.compression.prior import CHECK_BYTES, KIND_BITS, Prior, PriorKind
 from shared.compression.registry import decode_frame
 from shared.errors import DecodeError, FrameError
 from shared.layout import Layout
@@ -27,23 +29,15 @@ LAYOUTS = (
 """Small, so that a frame of every length that a layout allows is quickly made."""
 
 HEAD_BYTES = 2
-PUBLIC_BITS = PriorKind.PUBLIC << 6
+NAME_BYTES = 1 + max(CHECK_BYTES.values())
+"""What holds the kind of a prior and the digest after it."""
 
 
 def read_case(data: bytes) -> tuple[Layout, Plan, bytes]:
-    """A layout and a plan chosen by the first two bytes, and the frame that follows them.
-
-    A frame that claims the plan's classes names this very plan: no mutation would meet its digest.
-    """
-    layout = LAYOUTS[data[0] % len(LAYOUTS)]
-    frame = data[HEAD_BYTES:]
-    plan = Plan(budget_of(data[1], frame), classes_of(data[1], layout))
-    if frame[:1] == bytes([PARTITION_WIRE_ID]) and len(frame) > 1 + DIGEST_BYTES and frame[1] & 0xC0 == PUBLIC_BITS:
-        named = (
-            int.from_bytes(plan.digest[:DIGEST_BYTES], "big") << 6 | PUBLIC_BITS << 16 | frame[1 + DIGEST_BYTES] & 63
-        )
-        frame = frame[:1] + named.to_bytes(1 + DIGEST_BYTES, "big") + frame[2 + DIGEST_BYTES :]
-    return layout, plan, frame
+    """A layout and a plan chosen by the first two bytes, and the frame that follows them."""
+    layout, frame = LAYOUTS[data[0] % len(LAYOUTS)], data[HEAD_BYTES:]
+    plan = plan_of(data[1], layout).within(budget_of(data[1], frame))
+    return layout, plan, _naming(plan, frame, layout)
 
 
 def budget_of(choice: int, frame: bytes) -> int:
@@ -51,11 +45,38 @@ def budget_of(choice: int, frame: bytes) -> int:
     return (max(len(frame), 1), 60, 300, MOST_BUDGET_BYTES)[choice % 4]
 
 
+def plan_of(choice: int, layout: Layout) -> Plan:
+    """Classes of blocks, steps of columns beside them, and what is known of the client, each of them or not."""
+    classes = classes_of(choice, layout)
+    steps = np.arange(layout.num_columns) % 15 - LARGEST_STEP if classes is not None and choice & 16 else None
+    plan = Plan(1, classes, None if steps is None else steps.astype(np.int8))
+    if not choice & 32:
+        return plan
+    history = SendHistory.empty(layout)
+    for stride in (7, 5):
+        history = history.after(np.arange(0, layout.size, stride), layout)
+    return plan.knowing(history)
+
+
 def classes_of(choice: int, layout: Layout) -> Classes | None:
     """No classes, every class in turn, nothing but dead blocks, or two classes."""
     blocks = np.arange(layout.num_blocks, dtype=np.uint8)
     made = (None, blocks % (DENSEST_CLASS + 1), blocks * 0, DENSEST_CLASS - 3 * (blocks % 2))
     return made[choice // 4 % 4]
+
+
+def _naming(plan: Plan, frame: bytes, layout: Layout) -> bytes:
+    """The frame; where it claims what both ends know, it names this very plan: no mutation would meet its digest."""
+    if frame[:1] != bytes([PARTITION_WIRE_ID]) or len(frame) < 1 + NAME_BYTES:
+        return frame
+    bits = f"{int.from_bytes(frame[1 : 1 + NAME_BYTES], 'big'):0{8 * NAME_BYTES}b}"
+    prior = Prior.shared(plan if bits[KIND_BITS] == "1" else plan.knowing(None), layout)
+    if int(bits[:KIND_BITS], 2) != PriorKind.PUBLIC or prior is None:
+        return frame
+    writer = BitWriter()
+    prior.write(writer, layout, plan)
+    writer.put(int(bits[writer.length :], 2), 8 * NAME_BYTES - writer.length)
+    return frame[:1] + writer.to_bytes() + frame[1 + NAME_BYTES :]
 
 
 def fuzz_frame(data: bytes) -> None:
@@ -95,6 +116,8 @@ def fuzz_plan(data: bytes) -> None:
         return
     assert plan.to_bytes() == data[1:]
     assert plan.density_classes is None or len(plan.density_classes) == layout.num_blocks
+    assert plan.column_steps is None or len(plan.column_steps) == layout.num_columns
+    Prior.shared(plan, layout)
 
 
 def fuzz_update(data: bytes) -> None:

@@ -1,5 +1,7 @@
 """The coordinator dies at every call to its journal and checkpoints; resumed, it ends in the same model bit for bit.
 
+And in the same last offer to devices, with all that one that lags would be given.
+
 In one process, over the in-memory broker: devices are real agents with the real trainer, on their own threads.
 """
 
@@ -23,6 +25,7 @@ from coordinator.journal import Journal
 from coordinator.link import Link
 from coordinator.mqtt_grid import MqttGrid
 from coordinator.publisher import Publisher
+from coordinator.round_offer import RoundOffer
 from coordinator.run import Run
 from coordinator.run_folder import RunFolder
 from coordinator.strategy import SieveStrategy
@@ -127,8 +130,8 @@ def devices(broker: MemoryBroker, folder: Path) -> Iterator[None]:
             thread.join(20)
 
 
-def coordinate(broker: MemoryBroker, folder: Path, prepared: Path, life: int) -> str:
-    """One life of the coordinator, from its files to the end of the run; the final model's digest."""
+def coordinate(broker: MemoryBroker, folder: Path, prepared: Path, life: int) -> RoundOffer:
+    """One life of the coordinator, from its files to the end of the run; its offer of the final model."""
     with ExitStack() as stack:
         journal = Journal.open(folder / "journal.sqlite")
         stack.callback(journal.close)
@@ -148,7 +151,7 @@ def coordinate(broker: MemoryBroker, folder: Path, prepared: Path, life: int) ->
         run = Run(JOB, strategy, journal, CheckpointStore(folder / "checkpoints"), link, grid, intake)
         run.execute()
         run.finish()
-        return strategy.model.digest
+        return strategy.offer(JOB.rounds + 1)
 
 
 def journaled(folder: Path) -> list[tuple[int, str, str]]:
@@ -161,7 +164,7 @@ def journaled(folder: Path) -> list[tuple[int, str, str]]:
 
 @dataclass(frozen=True)
 class Unbroken:
-    digest: str
+    offer: RoundOffer
     updates: list[tuple[int, str, str]]
     calls: list[str]
 
@@ -171,13 +174,14 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Unbrok
     folder, broker, reaper = tmp_path_factory.mktemp("unbroken"), MemoryBroker(), Reaper()
     with pytest.MonkeyPatch.context() as patch, devices(broker, folder):
         reaper.watch(patch)
-        digest = coordinate(broker, folder, prepared, 0)
-    return Unbroken(digest, journaled(folder), reaper.calls)
+        offer = coordinate(broker, folder, prepared, 0)
+    return Unbroken(offer, journaled(folder), reaper.calls)
 
 
 def test_unbroken_run_makes_the_calls_that_the_matrix_interrupts(unbroken: Unbroken) -> None:
     one_round = ["open_round", "accept", "accept", "freeze_round", "save", "close_round"]
     assert unbroken.calls == [*one_round, *one_round, "finish_run"]
+    assert unbroken.offer.manifest.history is not None
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the link thread is killed too
@@ -194,5 +198,5 @@ def test_coordinator_killed_at_a_call_ends_in_the_same_model(
                 coordinate(broker, tmp_path, prepared, 1)
         assert len(reaper.calls) >= at_call
         if not (after and at_call == len(unbroken.calls)):  # after finish_run nothing is left to do
-            assert coordinate(broker, tmp_path, prepared, 2) == unbroken.digest
+            assert coordinate(broker, tmp_path, prepared, 2) == unbroken.offer
     assert journaled(tmp_path) == unbroken.updates

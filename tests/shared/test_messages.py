@@ -35,9 +35,8 @@ from shared.messages import (
 )
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "messages.json").read_text())
-DIGESTS = {
-    name: letter * 64 for name, letter in zip(("bundle", "model", "base", "delta", "plan"), "abcde", strict=True)
-}
+OBJECTS = ("bundle", "model", "base", "delta", "plan", "history")
+DIGESTS = {name: letter * 64 for name, letter in zip(OBJECTS, "abcdef", strict=True)}
 PARSERS: dict[str, Callable[[bytes], Message]] = {
     "birth": partial(parse, DEVICE_STATE),
     "death": partial(parse, DEVICE_STATE),
@@ -67,6 +66,7 @@ MESSAGES: dict[str, Message] = {
         model=BlobRef(digest=DIGESTS["model"], size=400_000),
         base=DIGESTS["base"],
         delta=BlobRef(digest=DIGESTS["delta"], size=900, offset=0),
+        history=BlobRef(digest=DIGESTS["history"], size=77),
         plan=BlobRef(digest=DIGESTS["plan"], size=60, offset=900),
         work=LocalWork(steps=40, batch_size=16, learning_rate=0.05, momentum=0.9, codec="sieve", seed=11),
     ),
@@ -144,6 +144,7 @@ def test_unknown_kind_is_refused() -> None:
         ("round", "bundle", {"digest": "a" * 64, "size": 0}),
         ("round", "model", {"digest": "a" * 64, "size": 1 << 40}),
         ("round", "delta", {"digest": "a" * 64, "size": 5, "offset": -1}),
+        ("round", "history", {"digest": "f" * 64, "size": 0}),
         ("round", "work", {}),
     ],
 )

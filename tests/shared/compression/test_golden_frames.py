@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shared.compression.history import SendHistory
 from shared.compression.plan import Plan
 from shared.compression.registry import codec_by_name, decode_frame
 from shared.layout import F32, Layout
@@ -13,8 +14,14 @@ GOLDEN = Path(__file__).parents[2] / "golden"
 LAYOUT = Layout.of(
     [("conv.weight", (16, 6, 5), "weight"), ("conv.bias", (16,), "bias"), ("out.weight", (7, 80), "weight")]
 )
+CLASSES = np.arange(LAYOUT.num_blocks, dtype=np.uint8) % 9
+STEPS = (np.arange(LAYOUT.num_columns) % 7 - 3).astype(np.int8)
+COLUMNS = Plan(60, CLASSES, STEPS, 12)
+HISTORY = SendHistory.empty(LAYOUT).after(np.arange(3, LAYOUT.size, 29), LAYOUT).after(np.arange(0, 600, 13), LAYOUT)
 CASES = {
-    "compression_partition_public.bin": ("partition", Plan(60, np.arange(LAYOUT.num_blocks, dtype=np.uint8) % 9)),
+    "compression_partition_columns.bin": ("partition", COLUMNS),
+    "compression_partition_client.bin": ("partition", COLUMNS.knowing(HISTORY)),
+    "compression_partition_public.bin": ("partition", Plan(60, CLASSES)),
     "compression_partition_none.bin": ("partition", Plan(60)),
     "compression_stc.bin": ("stc", Plan(60)),
     "compression_dense.bin": ("dense", Plan(60)),
@@ -27,7 +34,10 @@ CASES = {
     "compression_terngrad.bin": ("terngrad", Plan(60)),
     "compression_eden.bin": ("eden", Plan(60)),
 }
-PLAN_FILE = "compression_plan.bin"
+PLANS = {
+    "compression_plan.bin": CASES["compression_partition_public.bin"][1],
+    "compression_plan_columns.bin": COLUMNS,
+}
 
 
 def golden_update() -> F32:
@@ -53,9 +63,9 @@ def test_the_golden_frame_decodes_to_what_encoding_delivers(file: str) -> None:
     np.testing.assert_array_equal(decoded.values.view(np.uint32), delivered.values.view(np.uint32))
 
 
-def test_the_golden_plan_is_made_and_read() -> None:
-    plan = CASES["compression_partition_public.bin"][1]
-    data = (GOLDEN / PLAN_FILE).read_bytes()
+@pytest.mark.parametrize("file", PLANS)
+def test_the_golden_plan_is_made_and_read(file: str) -> None:
+    plan, data = PLANS[file], (GOLDEN / file).read_bytes()
     assert plan.to_bytes() == data
     assert Plan.from_bytes(data, LAYOUT) == plan
 
@@ -63,4 +73,5 @@ def test_the_golden_plan_is_made_and_read() -> None:
 if __name__ == "__main__":
     for written, (codec, used) in CASES.items():
         (GOLDEN / written).write_bytes(codec_by_name(codec).encode(golden_update(), LAYOUT, used).frame)
-    (GOLDEN / PLAN_FILE).write_bytes(CASES["compression_partition_public.bin"][1].to_bytes())
+    for written, plan in PLANS.items():
+        (GOLDEN / written).write_bytes(plan.to_bytes())

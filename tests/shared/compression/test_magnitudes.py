@@ -37,9 +37,9 @@ def test_levels_are_as_good_as_the_best_of_all_divisions(numbers: list[float], l
     values = sorted(numbers)
     counts = np.arange(len(values), 0.0, -1.0)
     sums = np.cumsum(np.array(values)[::-1])[::-1]
-    curves = level_curves(counts, sums)
-    assert curves.energy[levels - 1, 0] == pytest.approx(best_by_trial(values, levels))
-    begins = curves.begins(levels, 0)
+    curves = level_curves(np.stack([np.ones(len(values)), counts]), np.stack([np.ones(len(values)), sums]))
+    assert curves.energy[levels - 1, 1, 0] == pytest.approx(best_by_trial(values, levels))
+    begins = curves.begins(levels, 1, 0)
     assert begins == sorted(set(begins))
     assert len(begins) < levels
 

@@ -10,8 +10,10 @@ from hypothesis.extra import numpy as hnp
 from shared.compression.dense import DENSE_WIRE_ID
 from shared.compression.frame_stats import describe
 from shared.compression.histogram import BIN_SHIFT
+from shared.compression.history import SendHistory
 from shared.compression.partition import PartitionCodec
-from shared.compression.plan import Plan, plan_from_densities
+from shared.compression.plan import Plan, plan_from_densities, steps_from_densities
+from shared.compression.residual import ResidualFeedback
 from shared.compression.stc import StcCodec
 from shared.errors import DecodeError
 from shared.layout import F32, Layout
@@ -181,8 +183,46 @@ def test_another_plan_is_refused(watch_layout: Layout, heavy_tailed: Make) -> No
     update, densities = heavy_tailed(watch_layout, 1)
     plan = Plan(300, plan_from_densities(densities))
     frame = CODEC.encode(update, watch_layout, plan).frame
-    with pytest.raises(DecodeError, match="use that round's plan"):
-        CODEC.decode(frame, watch_layout, Plan(301, plan.density_classes))
+    with pytest.raises(DecodeError, match="must be that round's plan"):
+        CODEC.decode(frame, watch_layout, Plan(300, plan_from_densities(densities[::-1])))
+
+
+@pytest.mark.parametrize("prior", ["columns", "history", "both"])
+def test_columns_and_history_shorten_frames_that_follow_them(watch_layout: Layout, prior: str) -> None:
+    """Updates as strong as their output times their input, with a residual, as in training."""
+    random, history, saved = np.random.default_rng(5), SendHistory.empty(watch_layout), []
+    residual = ResidualFeedback.zero(watch_layout.size)
+    rows, columns = (random.lognormal(0, 1.5, n) for n in (watch_layout.num_blocks, watch_layout.num_columns))
+    everything = np.arange(watch_layout.size)
+    scale = np.repeat(rows, watch_layout.block_sizes) * columns[watch_layout.columns_of(everything)]
+    steps = steps_from_densities(np.clip(columns, 0.1, 10.0)) if prior != "history" else None
+    plan = Plan(300, plan_from_densities(rows / rows.max()), steps)
+    for _ in range(12):
+        update = residual.compensate((random.standard_normal(watch_layout.size) * scale).astype(np.float32))
+        known = plan if prior == "columns" else plan.knowing(history)
+        encoded = CODEC.encode(update, watch_layout, known)
+        decoded = CODEC.decode(encoded.frame, watch_layout, known)
+        np.testing.assert_array_equal(decoded.indices, encoded.delivered.indices)
+        np.testing.assert_array_equal(decoded.values, encoded.delivered.values)
+        alone = CODEC.encode(encoded.delivered.densify(), watch_layout, Plan(4_000, plan.density_classes))
+        saved.append(1 - len(encoded.frame) / len(alone.frame))
+        history = history.after(encoded.delivered.indices, watch_layout)
+        residual = residual.after(update, encoded.delivered)
+    assert np.mean(saved[4:]) > 0.08
+
+
+@pytest.mark.parametrize("gain_eighths", [8, 12, 16])
+def test_a_gain_multiplies_what_is_delivered_and_leaves_the_rest_exact(
+    watch_layout: Layout, heavy_tailed: Make, gain_eighths: int
+) -> None:
+    update, densities = heavy_tailed(watch_layout, 2)
+    classes = plan_from_densities(densities)
+    plain = CODEC.encode(update, watch_layout, Plan(200, classes)).delivered
+    more = CODEC.encode(update, watch_layout, Plan(200, classes, None, gain_eighths)).delivered
+    shared = np.intersect1d(plain.indices, more.indices)
+    assert len(shared) > 0.95 * len(plain.indices)
+    ratio = more.densify()[shared] / plain.densify()[shared]
+    np.testing.assert_allclose(ratio, gain_eighths / 8, rtol=0.03)
 
 
 def test_a_plan_of_another_layout_is_refused(watch_layout: Layout) -> None:

@@ -1,27 +1,48 @@
-import hashlib
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.compression.plan import DENSEST_CLASS, MOST_BUDGET_BYTES, SMALLEST_DENSITY, Plan, plan_from_densities
+from shared.compression.plan import (
+    DENSEST_CLASS,
+    LARGEST_STEP,
+    MOST_BUDGET_BYTES,
+    MOST_GAIN_EIGHTHS,
+    PLAIN_GAIN_EIGHTHS,
+    SMALLEST_DENSITY,
+    Plan,
+    Steps,
+    plan_from_densities,
+)
 from shared.errors import DecodeError
 from shared.layout import Layout
 
 LAYOUT = Layout.of([("a.weight", (64, 64), "weight"), ("a.bias", (64,), "bias"), ("b.weight", (10, 64), "weight")])
 BLOCKS = LAYOUT.num_blocks
 
+COLUMNS = LAYOUT.num_columns
+
 classes = st.lists(st.integers(0, DENSEST_CLASS), min_size=BLOCKS, max_size=BLOCKS)
+steps = st.lists(st.integers(-LARGEST_STEP, LARGEST_STEP), min_size=COLUMNS, max_size=COLUMNS)
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, MOST_BUDGET_BYTES), st.none() | classes)
 def test_a_plan_comes_back(budget_bytes: int, levels: list[int] | None) -> None:
-    plan = Plan(budget_bytes, None if levels is None else np.array(levels, np.uint8))
+    check_round_trip(Plan(budget_bytes, None if levels is None else np.array(levels, np.uint8)))
+
+
+@settings(deadline=None, max_examples=60)
+@given(classes, steps, st.integers(PLAIN_GAIN_EIGHTHS, MOST_GAIN_EIGHTHS))
+def test_a_plan_with_columns_and_a_gain_comes_back(levels: list[int], octaves: list[int], gain_eighths: int) -> None:
+    check_round_trip(Plan(300, np.array(levels, np.uint8), np.array(octaves, np.int8), gain_eighths))
+
+
+def check_round_trip(plan: Plan) -> None:
     again = Plan.from_bytes(plan.to_bytes(), LAYOUT)
     assert again == plan
-    assert again.digest == plan.digest == hashlib.sha256(plan.to_bytes()).digest()[:4]
+    assert again.digest == plan.digest
+    assert again.gain_eighths == plan.gain_eighths
 
 
 @settings(deadline=None, max_examples=60)
@@ -53,7 +74,7 @@ def test_a_truncated_or_longer_plan_is_refused(levels: list[int], data: st.DataO
 
 def test_the_longest_plan_comes_back_and_a_longer_one_is_refused_unread() -> None:
     levels = np.random.default_rng(0).integers(0, DENSEST_CLASS + 1, BLOCKS, np.uint8)
-    longest = Plan(MOST_BUDGET_BYTES, levels).to_bytes()
+    longest = Plan(MOST_BUDGET_BYTES, levels, np.full(LAYOUT.num_columns, LARGEST_STEP, np.int8)).to_bytes()
     assert Plan.from_bytes(longest, LAYOUT).budget_bytes == MOST_BUDGET_BYTES
     for more in (1, 1_000_000):
         with pytest.raises(DecodeError, match=f"{len(longest) + more} bytes are no plan"):
@@ -71,9 +92,25 @@ def test_a_class_above_the_densest_is_refused() -> None:
         Plan(300, np.full(BLOCKS, DENSEST_CLASS + 1, np.uint8))
 
 
-def test_other_classes_or_budget_make_another_digest() -> None:
-    ones = np.ones(BLOCKS, np.uint8)
-    assert len({Plan(300, ones).digest, Plan(301, ones).digest, Plan(300, ones * 2).digest, Plan(300).digest}) == 4
+def test_other_classes_or_steps_make_another_digest_and_another_budget_or_gain_does_not() -> None:
+    ones, steps = np.ones(BLOCKS, np.uint8), np.ones(COLUMNS, np.int8)
+    plan = Plan(300, ones)
+    assert len({plan.digest, Plan(300, ones, steps).digest, Plan(300, ones * 2).digest, Plan(300).digest}) == 4
+    assert plan.digest == plan.within(301).digest == Plan(300, ones, None, 12).digest
+
+
+@pytest.mark.parametrize(
+    ("steps", "gain_eighths"),
+    [(np.full(COLUMNS, 8, np.int8), 8), (np.ones(COLUMNS, np.int16), 8), (None, 7), (None, 24)],
+)
+def test_steps_or_a_gain_out_of_range_are_refused(steps: Steps | None, gain_eighths: int) -> None:
+    with pytest.raises(DecodeError):
+        Plan(300, np.ones(BLOCKS, np.uint8), steps, gain_eighths)
+
+
+def test_steps_without_classes_are_refused() -> None:
+    with pytest.raises(DecodeError, match="beside density classes"):
+        Plan(300, None, np.ones(COLUMNS, np.int8))
 
 
 def test_classes_follow_densities_octave_by_octave() -> None:

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from shared.compression.bits import BitReader, BitWriter
+from shared.compression.history import SendHistory
 from shared.compression.plan import Plan
 from shared.compression.prior import Prior, PriorKind, expected_lengths
 from shared.errors import DecodeError
@@ -13,6 +14,8 @@ from shared.layout import I64, Layout
 LAYOUT = Layout.of([("a.weight", (40, 100), "weight"), ("a.bias", (40,), "bias"), ("b.weight", (30, 64), "weight")])
 BLOCKS = LAYOUT.num_blocks
 PLAN = Plan(300, np.arange(BLOCKS, dtype=np.uint8) % 9)
+STEPS = (np.arange(LAYOUT.num_columns) % 15 - 7).astype(np.int8)
+HISTORY = SendHistory.empty(LAYOUT).after(np.arange(0, LAYOUT.size, 37), LAYOUT)
 
 sent_counts = hnp.arrays(np.int64, BLOCKS, elements=st.integers(0, 40)).filter(lambda sent: bool(sent.any()))
 
@@ -24,14 +27,38 @@ def test_every_prior_comes_back_in_the_announced_length(sent: I64) -> None:
         Prior.whole(LAYOUT),
         Prior.tensors(sent, LAYOUT),
         Prior.blocks(sent, LAYOUT),
-        Prior.public(PLAN, LAYOUT),
     ):
-        writer = BitWriter()
-        prior.write(writer, LAYOUT, PLAN)
-        assert writer.length == prior.length(LAYOUT, PLAN)
-        again = Prior.read(BitReader(writer.to_bytes()), LAYOUT, PLAN)
-        assert again.kind is prior.kind
-        np.testing.assert_array_equal(again.classes, prior.classes)
+        check_round_trip(prior, PLAN)
+
+
+@pytest.mark.parametrize(
+    ("plan", "kind", "bits"),
+    [
+        (PLAN, PriorKind.PUBLIC, 11),
+        (Plan(300, PLAN.density_classes, STEPS), PriorKind.PUBLIC, 11),
+        (PLAN.knowing(HISTORY), PriorKind.CLIENT, 19),
+        (Plan(300).knowing(HISTORY), PriorKind.CLIENT, 19),
+    ],
+)
+def test_what_both_ends_know_comes_back_at_the_price_of_a_check(plan: Plan, kind: PriorKind, bits: int) -> None:
+    prior = Prior.shared(plan, LAYOUT)
+    assert prior is not None
+    assert (prior.kind, prior.length(LAYOUT, plan)) == (kind, bits)
+    check_round_trip(prior, plan)
+
+
+def test_a_plan_without_classes_and_a_client_without_history_share_nothing() -> None:
+    assert Prior.shared(Plan(300), LAYOUT) is None
+    assert Prior.shared(Plan(300).knowing(SendHistory.empty(LAYOUT)), LAYOUT) is None
+
+
+def check_round_trip(prior: Prior, plan: Plan) -> None:
+    writer = BitWriter()
+    prior.write(writer, LAYOUT, plan)
+    assert writer.length == prior.length(LAYOUT, plan)
+    again = Prior.read(BitReader(writer.to_bytes()), LAYOUT, plan)
+    assert (again.kind, again.by_value) == (prior.kind, prior.by_value)
+    np.testing.assert_array_equal(again.classes, prior.classes)
 
 
 def test_blocks_that_send_most_are_marked_as_key() -> None:
@@ -46,12 +73,29 @@ def test_a_tensor_that_sends_nothing_is_dead() -> None:
     assert set(Prior.tensors(sent, LAYOUT).classes[LAYOUT.block_tensor > 0].tolist()) == {0}
 
 
-def test_the_plan_is_known_by_its_digest() -> None:
-    writer = BitWriter()
-    Prior.public(PLAN, LAYOUT).write(writer, LAYOUT, PLAN)
-    assert writer.length == 18
-    with pytest.raises(DecodeError, match="use that round's plan"):
-        Prior.read(BitReader(writer.to_bytes()), LAYOUT, Plan(301, PLAN.density_classes))
+@pytest.mark.parametrize(
+    ("made", "read"),
+    [
+        (PLAN, Plan(300, 8 - (np.arange(BLOCKS, dtype=np.uint8) % 9))),
+        (PLAN, Plan(300, PLAN.density_classes, STEPS)),
+        (PLAN.knowing(HISTORY), PLAN.knowing(HISTORY.after(np.array([3, 5]), LAYOUT))),
+        (PLAN.knowing(HISTORY), PLAN),
+        (PLAN.knowing(HISTORY), Plan(300).knowing(HISTORY)),
+    ],
+)
+def test_a_frame_of_another_plan_or_history_is_refused(made: Plan, read: Plan) -> None:
+    writer, prior = BitWriter(), Prior.shared(made, LAYOUT)
+    assert prior is not None
+    prior.write(writer, LAYOUT, made)
+    with pytest.raises(DecodeError, match="must be that round's plan"):
+        Prior.read(BitReader(writer.to_bytes()), LAYOUT, read)
+
+
+def test_a_receiver_that_knows_a_history_reads_frames_made_without_it() -> None:
+    writer, prior = BitWriter(), Prior.shared(PLAN, LAYOUT)
+    assert prior is not None
+    prior.write(writer, LAYOUT, PLAN)
+    assert Prior.read(BitReader(writer.to_bytes()), LAYOUT, PLAN.knowing(HISTORY)).kind is PriorKind.PUBLIC
 
 
 def test_the_prior_that_knows_where_values_are_is_expected_to_be_shorter() -> None:

@@ -20,10 +20,14 @@ class Run:
 
 @settings(deadline=None, max_examples=60)
 @given(patterns)
-def test_the_largest_come_first_and_of_equal_ones_the_first(bits: U32) -> None:
-    candidates = Candidates.ranked(np.arange(len(bits)), bits)
-    order = np.argsort(~bits, kind="stable")
-    np.testing.assert_array_equal(candidates.rank[order], np.arange(len(bits)))
+def test_the_largest_come_first_and_of_equal_ones_the_first(signed: U32) -> None:
+    candidates = Candidates(np.arange(len(signed)), signed)
+    order = np.argsort(~(signed & SIGN_MASK), kind="stable")
+    np.testing.assert_array_equal(candidates.rank[order], np.arange(len(signed)))
+    for count in {1, (len(signed) + 1) // 2, len(signed)}:
+        np.testing.assert_array_equal(candidates.first(count), candidates.rank < count)
+        assert not (candidates.first(count) & ~candidates.about_first(count)).any()
+    np.testing.assert_array_equal(candidates.negative(order), signed[order] >= 1 << 31)
 
 
 @settings(deadline=None, max_examples=60)
@@ -60,4 +64,4 @@ def test_a_budget_is_filled_from_any_first_guess(guess: int, dear: int, budget: 
         assert budget < Run(1, dear).length
         return
     assert filled.length <= budget
-    assert filled.count == 5_000 or Run(filled.count + 1, dear).length > budget - max(8, budget >> 9) - 10
+    assert filled.count == 5_000 or Run(filled.count + 1, dear).length > budget - max(12, budget >> 9) - 10

@@ -1,0 +1,130 @@
+"""The server's half of sieved rounds, without messages: it plans the sieve, adds up what came, and steps the model."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from coordinator.aggregation import WeightedMean
+from coordinator.column_history import ColumnHistory
+from coordinator.job import Job
+from coordinator.predictor import BlockPredictor, SieveFacts, Trust
+from coordinator.server_model import ServerModel
+from shared.compression.codec import SparseUpdate
+from shared.compression.history import SendHistory
+from shared.compression.partition import history_after
+from shared.compression.plan import Plan, plan_from_densities
+from shared.compression.registry import codec_by_name, decode_frame
+from shared.layout import F32, I64, Layout
+from shared.update import UpdateObject
+
+Tensors = Mapping[str, npt.NDArray[np.generic]]
+
+
+@dataclass
+class Gathering:
+    """What the updates of one round, made under `plan`, add up to; each is forgotten once it is added.
+
+    `history_of` gives a client's sends before the round; `advanced` are the histories after it.
+    """
+
+    layout: Layout
+    plan: Plan
+    by_examples: bool
+    history_of: Callable[[str], SendHistory | None]
+    mean: WeightedMean = field(init=False)
+    columns: I64 = field(init=False)
+    facts: list[SieveFacts] = field(init=False, default_factory=list)
+    advanced: dict[str, SendHistory] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.mean = WeightedMean(self.layout.size)
+        self.columns = np.zeros(self.layout.num_columns, np.int64)
+
+    def add(self, device: str, update: UpdateObject) -> SparseUpdate:
+        """Decode an update and count it; returns what it delivered. Raises `DecodeError`."""
+        header, history = update.header, self.history_of(device)
+        sparse = decode_frame(update.frame, self.layout, self.plan.knowing(history))
+        self.mean.add(sparse, header.examples if self.by_examples else 1)
+        self.facts.append(SieveFacts.of(sparse, self.layout, header.threshold))
+        self.columns += np.bincount(self.layout.columns_of(sparse.indices), minlength=self.layout.num_columns)
+        if history is not None:
+            self.advanced[device] = history_after(history, update.frame, sparse.indices, self.layout)
+        return sparse
+
+
+class SieveServer:
+    """Federated averaging of sieved updates with server momentum; the predictor plans each round's sieve.
+
+    What it does in a round follows from its state and the updates alone, whoever carries them.
+    """
+
+    def __init__(self, job: Job, layout: Layout, initial: F32, trust: Trust = "better") -> None:
+        self._job, self._layout = job, layout
+        self.model = ServerModel(layout, initial, job.downlink.history_rounds)
+        self.predictor = BlockPredictor(layout, job.seed, trust)
+        self.columns = ColumnHistory(layout)
+        self.histories: dict[str, SendHistory] = {}
+        self._last_plan: Plan | None = None
+        self._plan_age = 0
+        self._downlink = codec_by_name(job.downlink.codec)
+
+    def history_of(self, device: str) -> SendHistory | None:
+        """What is known of a device's sends before this round; None where the job's prior does not use that."""
+        if self._job.sieve.codec != "partition" or self._job.sieve.prior != "client":
+            return None
+        return self.histories.get(device) or SendHistory.empty(self._layout)
+
+    def next_plan(self, budget_bytes: int | None = None) -> Plan:
+        """The coming round's plan, under the job's budget or another: a new one when it is due, else the last again."""
+        sieve = self._job.sieve
+        plain = Plan(budget_bytes or sieve.budget_bytes, gain_eighths=sieve.gain_eighths)
+        if sieve.codec != "partition" or sieve.prior == "none" or not sieve.plan_rounds:
+            return plain
+        if self._last_plan is not None and self._plan_age % sieve.plan_rounds:
+            return replace(self._last_plan, budget_bytes=plain.budget_bytes)
+        classes = plan_from_densities(self.predictor.densities(plain.budget_bytes))
+        return replace(plain, density_classes=classes, column_steps=self.columns.steps() if sieve.columns else None)
+
+    def gather(self, plan: Plan) -> Gathering:
+        """A round's sum, with nothing in it yet."""
+        return Gathering(self._layout, plan, self._job.server.weighting == "examples", self.history_of)
+
+    def step(self, gathered: Gathering) -> None:
+        """Move the model by the round's mean update, and teach the predictor what was really sent."""
+        server, downlink = self._job.server, self._job.downlink
+        update = gathered.mean.mean()
+        self.model.step(update, server.momentum, server.learning_rate, self._downlink, downlink.budget_bytes)
+        self.predictor.observe(update, gathered.facts, gathered.plan.budget_bytes)
+        self.columns.observe(gathered.columns)
+        self._last_plan, self._plan_age = gathered.plan, self._plan_age + 1
+
+    def remember(self, gathered: Gathering) -> None:
+        """Advance the histories of those whose updates were accepted, whether or not the round's mean counts."""
+        self.histories |= gathered.advanced
+
+    def state(self) -> dict[str, npt.NDArray[np.generic]]:
+        """All arrays that the next round follows from."""
+        state: dict[str, npt.NDArray[np.generic]] = {f"model.{k}": v for k, v in self.model.state().items()}
+        state |= {f"predictor.{k}": v for k, v in self.predictor.state().items()}
+        state |= {f"columns.{k}": v for k, v in self.columns.state().items()}
+        state |= {f"history.{k}": np.frombuffer(v.to_bytes(), np.uint8) for k, v in sorted(self.histories.items())}
+        last_plan = b"" if self._last_plan is None else self._last_plan.to_bytes()
+        plan = {"plan": np.frombuffer(last_plan, np.uint8), "plan_age": np.array(self._plan_age)}
+        return state | plan | {"delta": np.frombuffer(self.model.delta, np.uint8)}
+
+    def restore(self, state: Tensors, base: str | None) -> None:
+        """Continue from a checkpoint's arrays, bit for bit; `base` is the digest that the delta starts from."""
+        self.model.restore(_below("model.", state), base, state["delta"].tobytes())
+        self.predictor.restore(_below("predictor.", state))
+        self.columns.restore(_below("columns.", state))
+        histories = _below("history.", state)
+        self.histories = {k: SendHistory.from_bytes(v.tobytes(), self._layout) for k, v in histories.items()}
+        plan = state["plan"].tobytes()
+        self._last_plan = Plan.from_bytes(plan, self._layout) if plan else None
+        self._plan_age = int(state["plan_age"])
+
+
+def _below(prefix: str, state: Tensors) -> dict[str, npt.NDArray[np.generic]]:
+    return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}

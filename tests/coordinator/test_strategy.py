@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import RecordDict
+
+from coordinator.checkpoints import CheckpointStore
+from coordinator.job import Downlink, Job, Sieve
+from coordinator.round_offer import RECORD, offer_from_record, offer_to_record
+from coordinator.strategy import SieveStrategy
+from shared.compression.plan import Plan
+from shared.compression.registry import codec_by_name, decode_frame
+from shared.delta_chain import since, unpack_history
+from shared.layout import Layout
+
+LAYOUT = Layout.of([("w", (64, 32), "weight"), ("b", (64,), "bias")])
+JOB = Job(name="lag", task="watch", sieve=Sieve(prior="none"), downlink=Downlink(budget_bytes=400, history_rounds=5))
+
+
+def fresh() -> SieveStrategy:
+    return SieveStrategy(JOB, "lag-1", LAYOUT, np.linspace(-1, 1, LAYOUT.size, dtype=np.float32), b"bundle")
+
+
+def step(strategy: SieveStrategy, rounds: int, seed: int = 7) -> list[str]:
+    """Step the model by random updates; the digests of the models on the way, the first one too."""
+    random, digests = np.random.default_rng(seed), [strategy.model.digest]
+    for _ in range(rounds):
+        update = (random.standard_t(4, LAYOUT.size) * 0.01).astype(np.float32)
+        strategy.model.step(update, 0.4, 1.0, codec_by_name("partition"), JOB.downlink.budget_bytes)
+        digests.append(strategy.model.digest)
+    return digests
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 2, 9])
+def test_strategy_restored_from_a_checkpoint_offers_the_same_round_bit_for_bit(rounds: int, tmp_path: Path) -> None:
+    first, second, store = fresh(), fresh(), CheckpointStore(tmp_path)
+    step(first, rounds)
+    loaded = store.load(store.save(rounds, first.state(), {}))
+    second.restore(loaded.tensors, first.model.base)
+    for strategy in (first, second):
+        step(strategy, 1, seed=8)
+    assert first.offer(10) == second.offer(10)
+
+
+def test_history_of_an_offer_leads_from_every_model_it_names_to_the_offered_one() -> None:
+    strategy = fresh()
+    digests = step(strategy, 9)
+    offer = strategy.offer(10)
+    history = offer.manifest.history
+    assert history is not None
+    steps = unpack_history(offer.blobs[history.digest])
+    assert len(steps) == JOB.downlink.history_rounds
+    assert since(steps, digests[0]) == ()
+    for held in range(3, 8):  # digests[8] is the manifest's own base
+        earlier = fresh()
+        step(earlier, held)
+        frames = [offer.blobs[s.delta.digest] for s in since(steps, digests[held])]
+        for frame in [*frames, offer.attachment[: len(strategy.model.delta)]]:
+            decode_frame(frame, LAYOUT, Plan(len(frame))).add_to(earlier.model.public)
+        assert earlier.model.digest == strategy.model.digest
+
+
+def test_first_rounds_offer_no_history() -> None:
+    strategy = fresh()
+    assert strategy.offer(1).manifest.history is None
+    step(strategy, 1)
+    assert strategy.offer(2).manifest.history is None
+    step(strategy, 1)
+    assert strategy.offer(3).manifest.history is not None
+
+
+def test_offer_survives_flowers_records() -> None:
+    strategy = fresh()
+    step(strategy, 4)
+    offer = strategy.offer(5)
+    assert offer_from_record(RecordDict({RECORD: offer_to_record(offer)})) == offer
