@@ -1,5 +1,5 @@
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pytest
@@ -7,7 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.compression.eden import EDEN_WIRE_ID
+from shared.compression.frame_stats import describe
+from shared.compression.history import SendHistory
+from shared.compression.partition import PartitionCodec
 from shared.compression.plan import MOST_BUDGET_BYTES, Plan
+from shared.compression.prior import Prior
 from shared.compression.registry import CODECS, codec_by_name, decode_frame
 from shared.errors import DecodeError
 from shared.layout import Layout
@@ -138,8 +142,9 @@ def worst_frames(wire_id: int, layout: Layout) -> Iterator[bytes]:
     for length in (9, 200, size // 8, size, eden_bytes, 1 + 2 * size, 4 * size, 1 + 4 * size, 5 * size):
         for body in bodies:
             yield (bytes([wire_id]) + body)[:length]
-    for number in range(0, 256, 8):
-        yield bytes([wire_id, number]) + bodies[number // 8 % len(bodies)][: size - 2]
+    for number in range(0, 256, 4):
+        for body in bodies[-2:]:
+            yield bytes([wire_id, number]) + body[: size - 2]
 
 
 def most_values(layout: Layout) -> int:
@@ -150,9 +155,30 @@ def most_values(layout: Layout) -> int:
 @pytest.mark.parametrize("wire_id", WIRE_IDS)
 @pytest.mark.parametrize("layout", [LAYOUT, WIDE, MANY], ids=["small", "wide", "many"])
 def test_no_frame_takes_more_memory_than_its_bytes_and_the_layout_allow(wire_id: int, layout: Layout) -> None:
-    """10 bytes for each of the frame's, which are read as digits, 60 for each value of the layout, and 64 KiB."""
     values = most_values(layout) if wire_id == EDEN_WIRE_ID else layout.size
+    check_memory(worst_frames(wire_id, layout), layout, Plan(MOST_BUDGET_BYTES), values)
+
+
+@pytest.mark.parametrize("layout", [WIDE, MANY], ids=["wide", "many"])
+@pytest.mark.parametrize("known", ["public", "client"])
+def test_nor_does_one_that_gathers_values_by_what_both_ends_know(layout: Layout, known: str) -> None:
+    random = np.random.default_rng(0)
+    classes, steps = np.arange(layout.num_blocks) % 9, np.arange(layout.num_columns) % 15 - 7
+    history = SendHistory.empty(layout).after(np.arange(0, layout.size, 5), layout)
+    plan = Plan(layout.size // 200, classes.astype(np.uint8), steps.astype(np.int8))
+    plan = plan.knowing(history) if known == "client" else plan
+    prior = Prior.shared(plan, layout)
+    assert prior is not None
+    large = random.random(layout.size) < np.exp2(prior.classes - 9.0)
+    update = np.where(large, 100, 1).astype(np.float32) * random.standard_normal(layout.size).astype(np.float32)
+    frame = PartitionCodec().encode(update, layout, plan).frame
+    assert describe(frame, layout, plan).prior == known
+    bodies = [bytes([filling]) * (layout.size // share) for filling in (0, 0xAA, 0xFF) for share in (1, 8)]
+    check_memory([frame, *(frame[:cut] + body for cut in range(4, 12) for body in bodies)], layout, plan, layout.size)
+
+
+def check_memory(frames: Iterable[bytes], layout: Layout, plan: Plan, values: int) -> None:
+    """10 bytes for each of the frame's, which are read as digits, 100 for each value of the layout, and 64 KiB."""
     decode_frame(bytes([1]), layout, Plan(1))
-    for frame in worst_frames(wire_id, layout):
-        most = (1 << 16) + 10 * len(frame) + 60 * values
-        assert peak_bytes(frame, layout, Plan(MOST_BUDGET_BYTES)) < most
+    for frame in frames:
+        assert peak_bytes(frame, layout, plan) < (1 << 16) + 10 * len(frame) + 100 * values
