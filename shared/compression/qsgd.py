@@ -2,7 +2,8 @@
 
 D. Alistarh, D. Grubic, J. Li, R. Tomioka, M. Vojnovic, QSGD: Communication-Efficient SGD via Gradient Quantization and
 Encoding, NeurIPS 2017. The number of levels follows from the budget. Positions take Rice's code, as in every codec
-here, in place of Elias's; a frame has the norm as float32, 16 bits of s, positions, signs, and levels.
+here, in place of Elias's; a frame has the norm as float32, 16 bits of s, positions, signs, and levels. As in the
+paper's analysis there is one norm: one for each bucket of 512 values, as in its experiments, would be most of a frame.
 """
 
 import math

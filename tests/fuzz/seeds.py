@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from shared.compression.history import SendHistory
 from shared.compression.plan import MOST_BUDGET_BYTES, Plan
 from shared.compression.registry import CODECS
 from shared.layout import F32, Layout
@@ -54,11 +55,22 @@ def plan_seeds() -> Iterator[tuple[str, bytes]]:
         yield f"packed-{number}", bytes([number]) + Plan(MOST_BUDGET_BYTES, packed).to_bytes()
 
 
+def history_seeds() -> Iterator[tuple[str, bytes]]:
+    """Histories of several lengths for the smaller layouts."""
+    for number in (1, 2):
+        history = SendHistory.empty(LAYOUTS[number])
+        for frames in range(10):
+            if frames in {0, 1, 3, 9}:
+                yield f"frames-{number}-{frames}", bytes([number]) + history.to_bytes()
+            history = history.after(np.arange(frames % 3, LAYOUTS[number].size, 5 + frames), LAYOUTS[number])
+
+
 def write_seeds() -> None:
     """Write all seeds."""
     seeds = {
         "frame": dict([*frame_seeds(), *offenders()]),
         "plan": dict(plan_seeds()),
+        "history": dict(history_seeds()),
         "update": {"whole": UpdateObject(HEADER, b"\x01\x02\x03").pack(), "no-frame": UpdateObject(HEADER, b"").pack()},
     }
     for target, inputs in seeds.items():

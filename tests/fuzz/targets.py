@@ -120,6 +120,19 @@ def fuzz_plan(data: bytes) -> None:
     Prior.shared(plan, layout)
 
 
+def fuzz_history(data: bytes) -> None:
+    """A client's history is refused with `DecodeError`, or packs to the same bytes, and both ends can sieve by it."""
+    if not data:
+        return
+    layout = LAYOUTS[data[0] % len(LAYOUTS)]
+    try:
+        history = SendHistory.from_bytes(data[1:], layout)
+    except DecodeError:
+        return
+    assert history.to_bytes() == data[1:]
+    Prior.shared(plan_of(20, layout).knowing(history.after(np.arange(layout.size), layout)), layout)
+
+
 def fuzz_update(data: bytes) -> None:
     """An update object is refused with `FrameError`, or has plausible numbers and packs to the same bytes."""
     try:
@@ -132,7 +145,12 @@ def fuzz_update(data: bytes) -> None:
     assert update.pack() == data
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"frame": fuzz_frame, "plan": fuzz_plan, "update": fuzz_update}
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "frame": fuzz_frame,
+    "plan": fuzz_plan,
+    "history": fuzz_history,
+    "update": fuzz_update,
+}
 
 
 def corpus(target: str) -> dict[str, bytes]:
