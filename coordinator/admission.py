@@ -1,7 +1,7 @@
 """The gate between the wire and the aggregation: what one device sent is decoded in bounds and judged by itself."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -12,6 +12,7 @@ from coordinator.records import UpdateFacts
 from shared.compression.codec import SparseUpdate
 from shared.compression.frame import PARTITION_WIRE_ID
 from shared.compression.frame_stats import describe
+from shared.compression.history import SendHistory
 from shared.compression.plan import Plan
 from shared.compression.registry import codec_by_wire_id
 from shared.errors import DecodeError, FrameError
@@ -43,7 +44,7 @@ class Admission:
     """Judges update objects made for one round of this run; a verdict depends on the object alone, not on earlier ones.
 
     `base` is the model digest in hex that the round starts from; `typical_norm` the median norm of recent updates,
-    None while it is not known, which leaves the norm unjudged.
+    None while it is not known, which leaves the norm unjudged. `history_of` gives a device's sends before the round.
     """
 
     def __init__(
@@ -54,22 +55,25 @@ class Admission:
         base: str,
         limits: AdmissionLimits,
         typical_norm: float | None = None,
+        history_of: Callable[[str], SendHistory | None] = lambda device: None,
     ) -> None:
-        self._layout, self._plan, self._limits = layout, plan, limits
+        self._layout, self._plan, self._limits, self._history_of = layout, plan, limits, history_of
         self._server_round = server_round
         self._base_tag = base_tag(base)
         self._largest_bytes = limits.largest_object_bytes or dense_object_bytes(layout)
         self._largest_norm = limits.largest_norm_ratio * typical_norm if typical_norm else sys.float_info.max
 
-    def judge(self, content: bytes) -> Admitted | Ruling:
-        """The decoded update and its facts, or the ruling that refuses it with a one-line reason; raises nothing."""
+    def judge(self, device: str, content: bytes) -> Admitted | Ruling:
+        """A device's decoded update and its facts, or the ruling that refuses it in one line; raises nothing."""
         if len(content) > self._largest_bytes:
             return Ruling(Verdict.TOO_LARGE, f"{len(content)} bytes, this run takes at most {self._largest_bytes}")
         try:
             unpacked = UpdateObject.unpack(content)
         except FrameError as error:
             return _refused(f"malformed: {error}")
-        return self._misdirected(unpacked.header) or self._decode(unpacked, len(content))
+        return self._misdirected(unpacked.header) or self._decode(
+            unpacked, len(content), self._plan.knowing(self._history_of(device))
+        )
 
     def _misdirected(self, header: UpdateHeader) -> Ruling | None:
         if header.server_round != self._server_round:
@@ -79,7 +83,7 @@ class Admission:
             return Ruling(Verdict.WRONG_BASE, f"trained from model {found}, this round's is {wanted}")
         return None
 
-    def _decode(self, unpacked: UpdateObject, object_bytes: int) -> Admitted | Ruling:
+    def _decode(self, unpacked: UpdateObject, object_bytes: int, plan: Plan) -> Admitted | Ruling:
         examples, most = unpacked.header.examples, self._limits.largest_examples
         if not 1 <= examples <= most:
             return _refused(f"{examples} examples are not within 1 to {most}")
@@ -91,10 +95,10 @@ class Admission:
         except DecodeError as error:
             return Ruling(Verdict.UNSUPPORTED, str(error))
         try:
-            update = codec.decode(frame, self._layout, self._plan)
+            update = codec.decode(frame, self._layout, plan)
         except DecodeError as error:
             return _refused(f"malformed: {error}")
-        return self._implausible(update) or Admitted(self._facts(unpacked, object_bytes, update), update)
+        return self._implausible(update) or Admitted(self._facts(unpacked, object_bytes, update, plan), update)
 
     def _implausible(self, update: SparseUpdate) -> Ruling | None:
         length = norm(update)
@@ -102,10 +106,10 @@ class Admission:
             return _refused(f"norm {length:.3g} is above the {self._largest_norm:.3g} that this round takes")
         return None
 
-    def _facts(self, unpacked: UpdateObject, object_bytes: int, update: SparseUpdate) -> UpdateFacts:
+    def _facts(self, unpacked: UpdateObject, object_bytes: int, update: SparseUpdate, plan: Plan) -> UpdateFacts:
         header, frame = unpacked.header, unpacked.frame
         partitioned = frame[0] == PARTITION_WIRE_ID
-        key_values = describe(frame, self._layout, self._plan).key_count if partitioned else 0
+        key_values = describe(frame, self._layout, plan).key_count if partitioned else 0
         return UpdateFacts(
             examples=header.examples,
             steps=header.steps,

@@ -79,7 +79,7 @@ class Intake:
             return Ruling(Verdict.REFUSED, f"{device} was not asked to train in round {self._round}")
         if (owner := self._owners.get(digest, device)) != device:
             return Ruling(Verdict.REFUSED, f"the very bytes that {owner} sent: a device must send its own update")
-        admitted = self._admission.judge(content)
+        admitted = self._admission.judge(device, content)
         if not isinstance(admitted, Admitted):
             return admitted
         ruling = self._journal.accept(self._run, self._round, device, content, admitted.facts)

@@ -20,7 +20,7 @@ from coordinator.flower_compat import (
 )
 from coordinator.intake import Intake
 from coordinator.link import Link
-from coordinator.round_offer import offer_from_record
+from coordinator.round_offer import CLIENT_RECORD, offer_from_record
 from shared.errors import BrokerUnreachable, MessageError, RunError
 from shared.messages import EvaluateCommand, Evaluated, RoundManifest, TrainCommand, Trouble
 from shared.verdicts import Ruling, Verdict
@@ -201,6 +201,9 @@ class MqttGrid(Grid):
             return
         kind = TrainCommand if pending.category == "train" else EvaluateCommand
         command = kind(run=manifest.run, server_round=manifest.server_round, seconds=round(seconds, 1))
+        if isinstance(command, TrainCommand) and CLIENT_RECORD in pending.message.content.config_records:
+            own = pending.message.content.config_records[CLIENT_RECORD]
+            command = command.model_copy(update={"history": str(own["history"])})
         self._link.command(pending.device, command)
 
     def _device_of(self, node_id: int) -> str:

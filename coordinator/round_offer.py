@@ -8,6 +8,8 @@ from flwr.app import ConfigRecord, RecordDict
 from shared.messages import ROUND_MANIFEST, RoundManifest, dump, parse
 
 RECORD = "round"
+CLIENT_RECORD = "client"
+"""What concerns one client alone: under `history`, the tag of its sends."""
 
 
 @dataclass(frozen=True)

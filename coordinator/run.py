@@ -195,6 +195,7 @@ class Run:
             record.base,
             limits,
             typical_norm(norms) or max(1.0, self.strategy.model.norm()),
+            self.strategy.server.history_of,
         )
 
     def _close(self, server_round: int, figures: dict[str, float]) -> None:

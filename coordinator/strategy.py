@@ -13,8 +13,9 @@ from flwr.serverapp.strategy import Strategy
 from safetensors.numpy import save_file
 
 from coordinator.cohort import cohort
+from coordinator.flower_compat import node_id_of
 from coordinator.job import Job
-from coordinator.round_offer import RECORD, RoundOffer, offer_to_record
+from coordinator.round_offer import CLIENT_RECORD, RECORD, RoundOffer, offer_to_record
 from coordinator.server_model import model_bytes
 from coordinator.sieve_server import SieveServer
 from shared.compression.plan import Plan
@@ -174,8 +175,16 @@ class SieveStrategy(Strategy):
         self.server.restore(state, base)
 
     def _messages(self, server_round: int, message_type: str, grid: Grid) -> list[Message]:
-        record = RecordDict({RECORD: offer_to_record(self.offer(server_round))})
-        return [Message(record, node_id, message_type) for node_id in grid.get_node_ids()]
+        offer = offer_to_record(self.offer(server_round))
+        names = {node_id_of(device): device for device in self.server.histories}
+
+        def content(node_id: int) -> RecordDict:
+            """The offer, and the tag of what is known of the node's sends where that serves the sieve."""
+            history = self.server.history_of(names.get(node_id, "")) if message_type == "train" else None
+            own = {CLIENT_RECORD: ConfigRecord({"history": history.tag.hex()})} if history else {}
+            return RecordDict({RECORD: offer, **own})
+
+        return [Message(content(node_id), node_id, message_type) for node_id in grid.get_node_ids()]
 
     def _count(self, header: UpdateHeader) -> None:
         self.tally.updates += 1

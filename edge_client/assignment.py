@@ -137,6 +137,7 @@ class Assignment:
                 target=manifest.model.digest,
                 seconds=seconds,
             )
+        history = self.command.history if isinstance(self.command, TrainCommand) else None
         return TrainOrder(
             run=self.run,
             server_round=self.server_round,
@@ -148,5 +149,6 @@ class Assignment:
             plan=received.get("plan"),
             work=manifest.work,
             evaluate=manifest.work.evaluate,
+            history=history,
             seconds=seconds,
         )

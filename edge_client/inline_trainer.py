@@ -137,7 +137,9 @@ def _train(order: TrainOrder, task: Task, model: F32, store: PendingStore, has_t
         carried_over(store, task.layout, order.work.codec, order.server_round),
         has_time,
     )
-    update = PendingUpdate(order.run, order.server_round, order.target, result.steps, result.object, plan)
+    update = PendingUpdate(
+        order.run, order.server_round, order.target, result.steps, result.object, plan, result.history
+    )
     store.commit(update, result.residual.data)
     return _trained(update)
 

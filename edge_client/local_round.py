@@ -11,7 +11,9 @@ from edge_client.orders import TrainOrder
 from edge_client.pending import PendingStore
 from edge_client.runtime import Score
 from edge_client.task import Task
+from shared.compression.history import SendHistory
 from shared.compression.memory import ClientMemory
+from shared.compression.partition import history_after
 from shared.compression.plan import Plan
 from shared.compression.registry import codec_for_update, decode_frame, memory_by_codec
 from shared.errors import DeadlineExceeded
@@ -23,19 +25,31 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What the codec keeps from earlier rounds, and how many rounds were missed since."""
+    """What the codec keeps from earlier rounds, how many rounds were missed since, and the sends that were accepted."""
 
     memory: ClientMemory
     missed_rounds: int = 0
+    history: SendHistory | None = None
+
+    def history_for(self, order: TrainOrder, layout: Layout) -> SendHistory | None:
+        """The history to sieve by: the coordinator's, an empty one where this device has another, None without any."""
+        if order.history is None:
+            return None
+        same = self.history is not None and self.history.tag.hex() == order.history
+        return self.history if same else SendHistory.empty(layout)
 
 
 @dataclass(frozen=True, slots=True)
 class LocalResult:
-    """The packed update object, the steps behind it, and what the codec keeps on the device, float32."""
+    """The packed update object, the steps behind it, what the codec keeps on the device, float32, and the sends before.
+
+    `history` is empty where the update was sieved without one.
+    """
 
     object: bytes
     steps: int
     residual: F32
+    history: bytes
 
 
 def run_round(
@@ -58,7 +72,9 @@ def run_round(
     weights -= model
     update = carried.memory.compensate(weights, carried.missed_rounds)
     codec = codec_for_update(work.codec, weights)
-    encoded = codec.encode(update, task.layout, plan or self_contained_plan(task.layout))
+    history = carried.history_for(order, task.layout)
+    known = (plan or self_contained_plan(task.layout)).knowing(history)
+    encoded = codec.encode(update, task.layout, known)
     header = UpdateHeader(
         run_tag=run_tag(order.run),
         base_tag=base_tag(order.target),
@@ -71,7 +87,8 @@ def run_round(
         threshold=encoded.threshold,
     )
     kept = carried.memory.after(update, encoded.delivered).state
-    return LocalResult(UpdateObject(header, encoded.frame).pack(), report.steps, kept)
+    before = b"" if history is None else history.to_bytes()
+    return LocalResult(UpdateObject(header, encoded.frame).pack(), report.steps, kept, before)
 
 
 def carried_over(store: PendingStore, layout: Layout, codec: str, server_round: int) -> Carried:
@@ -87,10 +104,15 @@ def carried_over(store: PendingStore, layout: Layout, codec: str, server_round: 
     except ValueError as error:
         log.warning("what run %s kept does not fit and is dropped: %s", last.run, error)
         return Carried(kind.zero(layout.size))
+    plan = Plan.from_bytes(last.plan, layout) if last.plan else self_contained_plan(layout)
+    before = SendHistory.from_bytes(last.history, layout) if last.history else None
+    frame, missed_rounds = UpdateObject.unpack(last.object).frame, max(0, server_round - last.server_round - 1)
+    if before is None and store.verdict_on(last) is not False:
+        return Carried(memory, missed_rounds)
+    delivered = decode_frame(frame, layout, plan.knowing(before))
     if store.verdict_on(last) is False:
-        plan = Plan.from_bytes(last.plan, layout) if last.plan else self_contained_plan(layout)
-        memory = memory.refused(decode_frame(UpdateObject.unpack(last.object).frame, layout, plan))
-    return Carried(memory, max(0, server_round - last.server_round - 1))
+        return Carried(memory.refused(delivered), missed_rounds, before)
+    return Carried(memory, missed_rounds, history_after(before, frame, delivered.indices, layout) if before else None)
 
 
 def self_contained_plan(layout: Layout) -> Plan:

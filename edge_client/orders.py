@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from shared.messages import Count, Digest, LocalWork, Message, Round, RunId, Seconds, dump
+from shared.messages import Count, Digest, HistoryTag, LocalWork, Message, Round, RunId, Seconds, dump
 
 LONGEST_TEXT = 500
 FilePath = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -30,7 +30,8 @@ class ModelOrder(Message):
 class TrainOrder(ModelOrder):
     """Train from `target`, sieve the update by `plan` (a file; none: the frame pays for its own partition), commit it.
 
-    With `evaluate`, the received model is scored on the local test windows first.
+    With `evaluate`, the received model is scored on the local test windows first. `history` is the coordinator's tag of
+    this device's sends; None: the sieve uses no history.
     """
 
     kind: Literal["train"] = "train"
@@ -38,6 +39,7 @@ class TrainOrder(ModelOrder):
     plan: FilePath | None = None
     work: LocalWork
     evaluate: bool = False
+    history: HistoryTag | None = None
 
 
 class EvaluateOrder(ModelOrder):

@@ -1,8 +1,8 @@
 """The one update of a run that was trained but may not be settled yet, and the residual that follows from it.
 
 `pending.bin` is the SHA-256 of all that follows (64 hex digits, line feed), a JSON header line, then update object,
-plan and residual. `settled.json` is the final verdict. Both are replaced whole: a power cut leaves the old state or the
-new one.
+plan, history and residual. `settled.json` is the final verdict. Both are replaced whole: a power cut leaves the old
+state or the new one.
 """
 
 import hashlib
@@ -29,7 +29,8 @@ PIECE_BYTES = 1 << 16
 class PendingUpdate:
     """An update object as it is to be uploaded, with its steps and the plan bytes it was sieved by (empty: none).
 
-    `base` is the digest of the model that it was trained from.
+    `base` is the digest of the model that it was trained from; `history` the sends before it, as they are saved (empty:
+    it was sieved without).
     """
 
     run: str
@@ -38,6 +39,7 @@ class PendingUpdate:
     steps: int
     object: bytes
     plan: bytes = b""
+    history: bytes = b""
 
 
 class Settled(Message):
@@ -54,6 +56,7 @@ class _Header(Message):
     steps: Count
     object_bytes: Count
     plan_bytes: Count
+    history_bytes: Count = 0
     residual_bytes: Count
 
 
@@ -78,9 +81,10 @@ class PendingStore:
             steps=update.steps,
             object_bytes=len(update.object),
             plan_bytes=len(update.plan),
+            history_bytes=len(update.history),
             residual_bytes=len(residual),
         )
-        parts = (dump(header) + b"\n", update.object, update.plan, residual)
+        parts = (dump(header) + b"\n", update.object, update.plan, update.history, residual)
         digest = hashlib.sha256()
         for part in parts:
             digest.update(part)
@@ -95,8 +99,9 @@ class PendingStore:
             return None
         header, file = found
         with file:
-            sent, plan = file.read(header.object_bytes), file.read(header.plan_bytes)
-        return PendingUpdate(header.run, header.server_round, header.base, header.steps, sent, plan)
+            sizes = header.object_bytes, header.plan_bytes, header.history_bytes
+            sent, plan, history = (file.read(size) for size in sizes)
+        return PendingUpdate(header.run, header.server_round, header.base, header.steps, sent, plan, history)
 
     def read_residual(self) -> bytearray:
         """The raw float32 residual that goes with the last committed update; empty where there is none."""
@@ -106,7 +111,7 @@ class PendingStore:
         header, file = found
         residual = bytearray(header.residual_bytes)
         with file:
-            file.seek(header.object_bytes + header.plan_bytes, os.SEEK_CUR)
+            file.seek(header.object_bytes + header.plan_bytes + header.history_bytes, os.SEEK_CUR)
             file.readinto(residual)
         return residual
 

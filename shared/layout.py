@@ -110,7 +110,7 @@ class Layout:
     def column_sizes(self) -> I64:
         """Number of values of each column: int64 `[columns]`."""
         heights = np.diff(self.offsets) // np.diff(self.column_starts)
-        return heights[self.column_tensor]
+        return np.asarray(heights[self.column_tensor])
 
     @property
     def num_columns(self) -> int:

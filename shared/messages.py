@@ -26,6 +26,7 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 RunId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 Round = Annotated[int, Field(ge=0, le=1_000_000)]
 Count = Annotated[int, Field(ge=0, le=1 << 53)]
+HistoryTag = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600, allow_inf_nan=False)]
 
 
@@ -148,12 +149,17 @@ class RoundManifest(Message):
 
 
 class TrainCommand(Message):
-    """Train in a round and upload within `seconds` of arrival."""
+    """Train in a round and upload within `seconds` of arrival.
+
+    `history` is the tag of the device's sends as the coordinator has them: an update may be sieved by that history if
+    the device has the same. Without it the round's prior does not use one.
+    """
 
     kind: Literal["train"] = "train"
     run: RunId
     server_round: Round
     seconds: Seconds
+    history: HistoryTag | None = None
 
 
 class EvaluateCommand(Message):

@@ -1,8 +1,13 @@
-"""`python -m coordinator.bench.codec`: how long the partition codec takes, against `np.partition` in the same run."""
+"""`python -m coordinator.bench.codec`: how long the partition codec takes, against `np.partition` in the same run.
+
+Which code NumPy runs for `np.partition` depends on the CPU, and takes 0.9 to 6 ms for the same million values. So every
+row names it; the environment variable NPY_DISABLE_CPU_FEATURES selects another.
+"""
 
 import argparse
 import gc
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +17,7 @@ from statistics import mean, median
 import numpy as np
 
 from coordinator.bench.result import Claim, Row, write_result
+from shared.compression.histogram import likely_edge, magnitude_bits, magnitude_histogram
 from shared.compression.partition import PartitionCodec
 from shared.compression.plan import Plan, plan_from_densities
 from shared.compression.sieve import likely_count
@@ -22,6 +28,7 @@ QUICK_SIZES = SIZES[:3]
 DENSITIES = (0.001, 0.01)
 LAYERS, ROW = 12, 500
 REPEATS = 15
+ZLIB_LEVEL = 1
 CODEC = PartitionCodec()
 
 
@@ -65,17 +72,21 @@ def budget_for(size: int, density: float) -> int:
 
 
 def measure(case: Case, repeats: int = REPEATS) -> Row:
-    """Medians of processor time, in milliseconds, over runs that take turns."""
+    """Medians of processor time, in milliseconds, over runs that take turns; of zlib a single run."""
     update, layout, plan = case.make()
     encoded = CODEC.encode(update, layout, plan)
     sent = len(encoded.delivered.indices)
     runs: dict[str, Callable[[], object]] = {
         "encode": partial(CODEC.encode, update, layout, plan),
         "decode": partial(CODEC.decode, encoded.frame, layout, plan),
-        "partition": partial(np.partition, np.abs(update), layout.size - sent),
         "copy": update.copy,
+        **threshold_methods(update, layout, sent),
     }
     spent = _interleaved(runs, repeats)
+    packed: list[bytes] = []
+    spent["zlib"] = _interleaved({"zlib": lambda: packed.append(zlib.compress(update.tobytes(), ZLIB_LEVEL))}, 1)[
+        "zlib"
+    ]
     millions = layout.size / 1e6
     return {
         "size": layout.size,
@@ -83,13 +94,31 @@ def measure(case: Case, repeats: int = REPEATS) -> Row:
         "data": "layered" if case.layered else "student-t",
         "prior": case.prior,
         "seed": case.seed,
+        "simd": simd_extensions(),
         "frame_bytes": len(encoded.frame),
+        "zlib_bytes": len(packed[0]),
         "sent": sent,
         **{f"{name}_ms": round(taken, 4) for name, taken in spent.items()},
         "encode_ms_per_million": round(spent["encode"] / millions, 3),
         "decode_ms_per_million": round(spent["decode"] / millions, 3),
         "ratio": round(spent["encode"] / spent["partition"], 3),
     }
+
+
+def threshold_methods(update: F32, layout: Layout, sent: int) -> dict[str, Callable[[], object]]:
+    """Ways to a threshold that `sent` values reach: exactly, to a bin of 1/16 octave, or about, from a sample."""
+    magnitudes, bits = np.abs(update), magnitude_bits(update, layout)
+    return {
+        "partition": partial(np.partition, magnitudes, layout.size - sent),
+        "histogram": lambda: magnitude_histogram(bits)[::-1].cumsum().searchsorted(sent),
+        "sample": partial(likely_edge, bits, sent),
+    }
+
+
+def simd_extensions() -> str:
+    """The latest vector extension that this NumPy uses here."""
+    extensions = np.show_config(mode="dicts")["SIMD Extensions"]
+    return [*extensions["baseline"], *extensions.get("found", [])][-1]
 
 
 def claims_of(rows: Sequence[Row]) -> list[Claim]:
@@ -123,7 +152,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/codec.json"))
     chosen = parser.parse_args()
     rows = []
-    print("   size  density  data       prior    bytes  encode ms  decode ms  partition ms  ratio")
+    print(f"NumPy uses {simd_extensions()}; times in ms")
+    print(
+        "   size  density  data       prior    bytes  encode  decode  copy  partition  histogram  sample   zlib  ratio"
+    )
     for size in QUICK_SIZES if chosen.quick else SIZES:
         for density in DENSITIES:
             for layered, prior in ((False, "none"), (True, "none"), (True, "public")):
@@ -136,8 +168,8 @@ def main() -> None:
 
 
 LINE = (
-    "{size:>8}  {density:<6} {data:<10} {prior:<7} {frame_bytes:>7} {encode_ms:>9.2f} {decode_ms:>10.2f}"
-    " {partition_ms:>12.2f} {ratio:>8.2f}"
+    "{size:>8}  {density:<6} {data:<10} {prior:<7} {frame_bytes:>7} {encode_ms:>7.2f} {decode_ms:>7.2f} {copy_ms:>5.2f}"
+    " {partition_ms:>9.2f} {histogram_ms:>10.2f} {sample_ms:>7.2f} {zlib_ms:>6.1f} {ratio:>6.2f}"
 )
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ from typing import Self
 
 import numpy as np
 
-from shared.compression.frame import Content
+from shared.compression.frame import PARTITION_WIRE_ID, Content
 from shared.compression.levels import COUNT_BITS
 from shared.compression.magnitudes import BASE_BITS, LEVEL_HEAD_BITS, STEP_BITS
-from shared.compression.partition import PARTITION_WIRE_ID, read_frame
+from shared.compression.partition import read_frame
 from shared.compression.plan import Plan
 from shared.compression.rice import Gaps, covering_parameter
 from shared.compression.stc import PARAMETER_BITS
@@ -45,7 +45,7 @@ class FrameBits:
             return cls()
         axis, sent = content.regions.axis, len(content.positions)
         coded = Gaps.of(content.positions, axis.bounds).length(content.regions.scale.parameters(axis))
-        _, alike = Gaps.within(np.sort(axis.scatter(content.positions)), layout.size).shortest_parameter(
+        _, alike = Gaps.within(axis.scatter(content.positions)[1], layout.size).shortest_parameter(
             covering_parameter(layout.size)
         )
         return cls(

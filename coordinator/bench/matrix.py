@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from coordinator.bench.cell import Cell, Skew
-from coordinator.bench.recipe import Recipe
+from coordinator.bench.recipe import Prior, Recipe
 from coordinator.tasks.registry import array_task_by_name
 from shared.compression.rice import expected_length
 
@@ -44,7 +44,7 @@ def work_of(task: str) -> Recipe:
     return Recipe("dense", learning_rate=rate, final_learning_rate=rate / 10)
 
 
-def sieved(recipe: Recipe, codec: str, ratio: float, prior: str = "none") -> Recipe:
+def sieved(recipe: Recipe, codec: str, ratio: float, prior: Prior = "none") -> Recipe:
     """The recipe with another codec; clients keep a plain residual wherever the codec leaves one."""
     return replace(recipe, codec=codec, ratio=ratio, prior=prior, memory="residual" if codec == "dgc" else "own")
 

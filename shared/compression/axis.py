@@ -38,5 +38,5 @@ class Axis(ABC):
         """
 
     @abstractmethod
-    def scatter(self, positions: I64) -> I64:
-        """Layout indices of gathered positions, in the same order."""
+    def scatter(self, positions: I64) -> tuple[I64, I64]:
+        """The order in which rising gathered `positions` int64 `[k]` lie in the layout, and their indices there."""

@@ -103,3 +103,23 @@ class BitReader:
             raise DecodeError(f"frame ends at bit {len(self.digits)}, {end} are needed: it is truncated")
         start, self.at = self.at, end
         return start
+
+
+def laid(numbers: I64, ends: I64, widths: I64, total: int) -> U8:
+    """Bits uint8 `[total]`: `numbers` int64 `[k]`, each in its `widths` ≤ 32 bits before rising `ends`, among zeros."""
+    starts = ends - widths
+    word = starts >> 5
+    # A number begins in the upper half of a word of 64 bits; the lower half is added to the next one's upper half.
+    parts = numbers.view(np.uint64) << (64 - widths - (starts & 31)).view(np.uint64)
+    words = np.zeros((total >> 5) + 2, np.uint64)
+    if len(word):
+        ends_word = np.ones(len(word), np.bool_)
+        np.not_equal(word[1:], word[:-1], out=ends_word[:-1])
+        last = ends_word.nonzero()[0]
+        # Differences of a running sum, which are right even where it overflows.
+        sums = parts.cumsum()[last]
+        sums[1:] -= sums[:-1].copy()
+        words[word[last]] = sums
+    halves = (words >> np.uint64(32)).astype(np.uint32)
+    halves[1:] |= words[:-1].astype(np.uint32)
+    return np.unpackbits(halves.astype(">u4").view(np.uint8))[:total]

@@ -57,7 +57,7 @@ def _public_blocks(plan: Plan, layout: Layout) -> I64:
     if plan.density_classes is None:
         return np.full(layout.num_blocks, PARTS)
     rates = np.int64(1) << plan.density_classes.astype(np.int64)
-    return np.maximum(rates * PARTS * layout.size // int((rates * layout.block_sizes).sum()), 1)
+    return np.asarray(np.maximum(rates * PARTS * layout.size // int((rates * layout.block_sizes).sum()), 1))
 
 
 def _public_columns(plan: Plan, layout: Layout) -> I64:
@@ -67,7 +67,7 @@ def _public_columns(plan: Plan, layout: Layout) -> I64:
     rates = np.int64(1) << (plan.column_steps.astype(np.int64) + DENSEST_CLASS)
     sums = np.add.reduceat(rates, layout.column_starts[:-1])
     widths = np.diff(layout.column_starts)
-    return np.maximum(rates * PARTS * widths[layout.column_tensor] // sums[layout.column_tensor], 1)
+    return np.asarray(np.maximum(rates * PARTS * widths[layout.column_tensor] // sums[layout.column_tensor], 1))
 
 
 def _own_blocks(history: SendHistory, layout: Layout) -> I64:
@@ -77,7 +77,7 @@ def _own_blocks(history: SendHistory, layout: Layout) -> I64:
 
 def _own_columns(history: SendHistory, layout: Layout) -> I64:
     sums = np.add.reduceat(history.columns, layout.column_starts[:-1])
-    expected = (sums // np.diff(layout.column_starts))[layout.column_tensor]
+    expected: I64 = (sums // np.diff(layout.column_starts))[layout.column_tensor]
     return (history.columns + PRIOR_COUNT) * PARTS // (expected + PRIOR_COUNT)
 
 

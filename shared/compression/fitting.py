@@ -38,16 +38,14 @@ class Fitting:
     prior_bits: int
 
     @classmethod
-    def of(
-        cls, candidates: Candidates, runs: I64, prior: Prior, prior_bits: int, layout: Layout, plan: Plan
-    ) -> "Fitting":
+    def of(cls, candidates: Candidates, runs: I64, prior: Prior, axis: Axis, layout: Layout, plan: Plan) -> "Fitting":
         """Gather the candidates, of which `runs` int64 `[blocks + 1]` numbers each block's first; choose the cut."""
-        axis = prior.axis(layout)
         order, positions, bits = None, candidates.indices, candidates.bits
         if len(axis.classes) > 1:
             order, positions = axis.gather(candidates.indices, runs)
-            bits = bits[order]
+            bits = bits.take(order)
         binned = Binned.of(bits, positions.searchsorted(axis.bounds))
+        prior_bits = prior.length(layout, plan)
         extents = (axis.bounds[1:] - axis.bounds[:-1]).astype(np.float64)
         live_groups = int(np.count_nonzero(axis.classes))
         cut = choose_cut(binned, extents, live_groups, 8.0 * plan.budget_bytes - prior_bits - FIXED_HEAD_BITS)
@@ -67,10 +65,10 @@ class Fitting:
     def _draft(self, count: int, scale: Scale | None) -> Draft:
         """The draft of the `count` largest values; with the shortest scale, or a given one that suits about as many."""
         flags = self.candidates.first(count)
-        chosen = (flags if self.order is None else flags[self.order]).nonzero()[0]
-        gaps, bits = Gaps.of(self.positions[chosen], self.axis.bounds), self.bits[chosen]
+        chosen = (flags if self.order is None else flags.take(self.order)).nonzero()[0]
+        gaps, bits = Gaps.of(self.positions.take(chosen), self.axis.bounds), self.bits.take(chosen)
         scale = scale or Scale.shortest(gaps, self.axis)
-        members = chosen if self.order is None else self.order[chosen]
+        members = chosen if self.order is None else self.order.take(chosen)
         key_groups = self.cut.key_groups
         maps = self._maps(bits, int(gaps.first[key_groups]))
         return Draft(self.prior, self.axis, key_groups, members, gaps, scale, maps, self.prior_bits)

@@ -103,11 +103,11 @@ class Draft:
         writer = BitWriter()
         writer.put(PARTITION_WIRE_ID, 8)
         levels = self._write_head(writer, layout, plan)
-        gaps = Gaps.joined([self.gaps, *(marks for level_map in self.maps for marks in level_map.marks)])
+        gaps = Gaps.joined([self.gaps, *(marks.gaps for level_map in self.maps for marks in level_map.marks)])
         parameters = [parameter for level_map in self.maps for parameter in level_map.parameters]
         writer.put_bits(gaps.encode(np.concatenate([self.parameters, np.array(parameters, np.int64)])))
         writer.put_bits(negative)
-        patterns = [np.array(own.patterns, np.uint32)[m.level] for own, m in zip(levels, self.maps, strict=True)]
+        patterns = [np.array(own.patterns, np.uint32).take(m.level) for own, m in zip(levels, self.maps, strict=True)]
         return writer.to_bytes(), signed_values(np.concatenate(patterns), negative)
 
     def _write_head(self, writer: BitWriter, layout: Layout, plan: Plan) -> list[Levels]:

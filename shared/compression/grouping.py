@@ -39,12 +39,21 @@ class Grouping(Axis):
 
         `runs` int64 `[blocks + 1]` numbers the first index of each block.
         """
-        counts = (runs[1:] - runs[:-1])[self.order]
-        order = (runs[self.order] - counts.cumsum() + counts).repeat(counts) + np.arange(len(indices))
-        return order, indices[order] - self.offsets.repeat(counts)
+        order, counts = _order_of_runs(runs, self.order)
+        return order, indices.take(order) - self.offsets.repeat(counts)
 
-    def scatter(self, positions: I64) -> I64:
-        """Layout indices of gathered positions, in the same order."""
+    def scatter(self, positions: I64) -> tuple[I64, I64]:
+        """The order in which rising gathered `positions` int64 `[k]` lie in the layout, and their indices there."""
         if len(self.classes) == 1:
-            return positions
-        return positions + self.offsets[np.searchsorted(self.starts, positions, side="right") - 1]
+            return np.arange(len(positions)), positions
+        back = np.empty_like(self.order)
+        back[self.order] = np.arange(len(back))
+        order, counts = _order_of_runs(positions.searchsorted(self.starts), back)
+        return order, positions.take(order) + self.offsets[back].repeat(counts)
+
+
+def _order_of_runs(runs: I64, blocks: I64) -> tuple[I64, I64]:
+    """The order that brings runs, which `runs` cuts, into the order of `blocks` int64 `[blocks]`; and their lengths."""
+    counts = (runs[1:] - runs[:-1])[blocks]
+    ends = counts.cumsum()
+    return (runs[blocks] - ends + counts).repeat(counts) + np.arange(int(ends[-1])), counts

@@ -15,13 +15,14 @@ NUM_BINS = 1 << 31 - BIN_SHIFT
 """4096 bins, 16 to an octave; bin 0 holds zero and what is below 2 ** -130, which is never sent."""
 
 FINE_SHIFT = 17
-"""64 bins to an octave, for an edge that leaves little more above it than was asked for."""
+FARTHEST = np.uint32(1 << 12)
+"""64 bins to an octave, for an edge that leaves little more above it than was asked for, and 64 octaves of them."""
 
 LARGEST_SAMPLE = 1 << 16
 SAMPLE_MARGIN = 16
 
 QUICK_SAMPLE = 1 << 13
-CHUNK, LONGEST = 1 << 18, 1 << 20
+CHUNK, LONGEST = 1 << 17, 1 << 20
 """Values that are compared at a time, so that what is computed of them stays in the cache; and looked for at a time."""
 
 SIGN_MASK = np.uint32(0x7FFF_FFFF)
@@ -77,11 +78,11 @@ def likely_edge(signed: U32, most: int) -> int:
     stride = len(signed) // QUICK_SAMPLE + 1
     wanted = most // stride
     wanted += (2 * math.isqrt(wanted) + 4) * (stride > 1)
-    counts = np.bincount((signed[::stride] & SIGN_MASK) >> FINE_SHIFT)
-    above = counts[::-1].cumsum()
-    if wanted >= above[-1]:
-        return 1 << BIN_SHIFT
-    edge = len(counts) - 1 - int(above.searchsorted(wanted)) << FINE_SHIFT
+    cell = (signed[::stride] & SIGN_MASK) >> FINE_SHIFT
+    highest = int(cell.max())
+    reached = np.bincount(np.minimum(highest - cell, FARTHEST)).cumsum()
+    below = int(reached.searchsorted(wanted))
+    edge = highest - below << FINE_SHIFT if below < min(len(reached), FARTHEST) else 0
     return min(max(edge, 1 << BIN_SHIFT), INFINITY_BITS)
 
 
@@ -109,7 +110,8 @@ def _true_places(flags: npt.NDArray[np.bool_]) -> I64:
     eights = flags.view(np.uint64)
     some = (eights != 0).nonzero()[0]
     places = eights[some].view(np.bool_).nonzero()[0]
-    return (some << 3)[places >> 3] | places & 7
+    found: I64 = (some << 3)[places >> 3] | places & 7
+    return found
 
 
 def _edge(histogram: I64, most: int) -> int:

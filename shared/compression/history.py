@@ -38,8 +38,8 @@ class SendHistory:
     @classmethod
     def empty(cls, layout: Layout) -> Self:
         """The history of a client that has sent nothing yet, or whose history was lost."""
-        counts = (np.zeros(count, np.int64) for count in (layout.num_blocks, layout.num_columns, (2, RECENT_FRAMES)))
-        return cls(*counts, (), NO_TAG)
+        blocks, columns = np.zeros(layout.num_blocks, np.int64), np.zeros(layout.num_columns, np.int64)
+        return cls(blocks, columns, np.zeros((2, RECENT_FRAMES), np.int64), (), NO_TAG)
 
     @property
     def is_empty(self) -> bool:
@@ -91,4 +91,4 @@ class SendHistory:
 
 
 def _faded(counts: I64, more: I64) -> I64:
-    return counts - (counts >> MEMORY_SHIFT) + (more << COUNT_SHIFT)
+    return np.asarray(counts - (counts >> MEMORY_SHIFT) + (more << COUNT_SHIFT))

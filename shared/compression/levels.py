@@ -18,7 +18,8 @@ from shared.compression.magnitudes import (
     write_base,
     write_step,
 )
-from shared.compression.rice import Gaps, decode_gaps
+from shared.compression.marks import Marks
+from shared.compression.rice import decode_gaps
 from shared.layout import I64
 
 COUNT_BITS = 2
@@ -74,32 +75,30 @@ class Levels:
 class LevelMap:
     """The bit patterns `bits` uint32 `[k]` of a region's magnitudes, sorted into levels, and the marks that tell them.
 
-    For each level but the first: the pattern at which it begins, which values of the level below reach it, and the Rice
-    parameter of these marks; then the bits of all marks.
+    For each level but the first: the pattern at which it begins, and which values of the level below reach it.
     """
 
     bits: U32
     begins: tuple[int, ...]
-    marks: tuple[Gaps, ...]
-    parameters: tuple[int, ...]
-    marks_length: int
+    marks: tuple[Marks, ...]
 
     @classmethod
     def of(cls, bits: U32, begins: tuple[int, ...]) -> "LevelMap":
         """Levels that begin at `begins`; one that no value reaches, or that leaves none below it, is left out."""
-        used, marks, parameters, total = [], [], [], 0
+        used, marks = [], []
         members = bits
         for begin in begins:
             reaching = (members >= np.uint32(begin)).nonzero()[0]
             if 0 < len(reaching) < len(members):
-                gaps = Gaps.within(reaching, len(members))
-                parameter, length = gaps.shortest_parameter((1 << MARK_PARAMETER_BITS) - 1)
                 used.append(begin)
-                marks.append(gaps)
-                parameters.append(parameter)
-                total += length
-                members = members[reaching]
-        return cls(bits, tuple(used), tuple(marks), tuple(parameters), total)
+                marks.append(Marks.of(reaching, len(members), (1 << MARK_PARAMETER_BITS) - 1))
+                members = members.take(reaching)
+        return cls(bits, tuple(used), tuple(marks))
+
+    @property
+    def parameters(self) -> tuple[int, ...]:
+        """The Rice parameter of each row of marks."""
+        return tuple(marks.parameter for marks in self.marks)
 
     @cached_property
     def level(self) -> U8:
@@ -112,7 +111,7 @@ class LevelMap:
     @property
     def length(self) -> int:
         """Bits of the marks, and of the magnitudes if the first is written as a step."""
-        return self.marks_length + COUNT_BITS + STEP_BITS + LEVEL_HEAD_BITS * len(self.marks)
+        return sum(marks.length for marks in self.marks) + COUNT_BITS + STEP_BITS + LEVEL_HEAD_BITS * len(self.marks)
 
     def means(self) -> list[int]:
         """The bit pattern of each level's mean magnitude."""

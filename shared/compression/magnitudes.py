@@ -1,6 +1,7 @@
 """The magnitudes that stand for the sent values: the best 1 to 4 levels of a histogram, and their 15 or 8 bits each."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -90,10 +91,13 @@ def level_means(bits: U32, level: U8 | I64, levels: int) -> list[int]:
     highest = int(bits.max()) >> EXPONENT_SHIFT
     steps = 2.0 ** (EXPONENT_BIAS + SUM_BITS - len(bits).bit_length() - highest)
     whole = np.floor(magnitudes(bits) * steps)
-    means = []
-    for number in range(levels):
-        among = level == number
-        means.append(float(np.add.reduce(whole * among)) / steps / np.count_nonzero(among))
+    reached = [(float(np.add.reduce(whole)), len(whole))]
+    for number in range(1, levels):
+        among = (level >= number).nonzero()[0]
+        whole, level = whole[among], level[among]
+        reached.append((float(np.add.reduce(whole)), len(whole)))
+    reached.append((0.0, 0))
+    means = [(total - above) / steps / (count - fewer) for (total, count), (above, fewer) in pairwise(reached)]
     patterns: list[int] = np.array(means, np.float32).view(np.uint32).tolist()
     return patterns
 

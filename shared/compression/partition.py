@@ -10,13 +10,14 @@ from functools import partial
 
 import numpy as np
 
+from shared.compression.axis import Axis
 from shared.compression.bits import BitReader
 from shared.compression.codec import Encoded, SparseUpdate
 from shared.compression.dense import DENSE_WIRE_ID, DenseCodec, dense_bytes
 from shared.compression.fitting import Fitting
 from shared.compression.frame import PARTITION_WIRE_ID, Content, Draft, read_content
 from shared.compression.history import SendHistory
-from shared.compression.plan import NUM_CLASSES, Plan
+from shared.compression.plan import Plan
 from shared.compression.prior import Prior, PriorKind, expected_lengths, is_of_client
 from shared.compression.scale import SCALE_LENGTH, Scale
 from shared.compression.sieve import Candidates, likely_count, sieve
@@ -57,9 +58,8 @@ class PartitionCodec:
         content = read_frame(frame, layout, plan)
         if content is None:
             return SparseUpdate.nothing(layout.size)
-        indices = content.regions.axis.scatter(content.positions)
-        order = np.argsort(indices, kind="stable")
-        return SparseUpdate(layout.size, indices[order], content.values[order])
+        order, indices = content.regions.axis.scatter(content.positions)
+        return SparseUpdate(layout.size, indices, content.values.take(order))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,38 +79,32 @@ def _fill(layout: Layout, plan: Plan, candidates: Candidates) -> _Filled | None:
     runs = candidates.indices.searchsorted(layout.block_starts)
     likely = candidates.about_first(likely_count(layout.size, plan.budget_bytes))
     before = np.concatenate([ZERO, likely.cumsum()])[runs]
-    prior, prior_bits = _shortest_prior(before[1:] - before[:-1], candidates.indices[likely], layout, plan)
-    draft = Fitting.of(candidates, runs, prior, prior_bits, layout, plan).fill(plan)
+    prior, axis = _shortest_prior(before[1:] - before[:-1], candidates.indices[likely], layout, plan)
+    draft = Fitting.of(candidates, runs, prior, axis, layout, plan).fill(plan)
     if draft is None and prior.kind is not PriorKind.WHOLE:
         whole = Prior.whole(layout)
-        draft = Fitting.of(candidates, runs, whole, whole.length(layout, plan), layout, plan).fill(plan)
+        draft = Fitting.of(candidates, runs, whole, whole.axis(layout), layout, plan).fill(plan)
     return None if draft is None else _Filled(draft, candidates)
 
 
-def _shortest_prior(sent: I64, indices: I64, layout: Layout, plan: Plan) -> tuple[Prior, int]:
-    """The prior under which values at `indices` int64 `[k]` take the fewest bits, and its own bits.
+def _shortest_prior(sent: I64, indices: I64, layout: Layout, plan: Plan) -> tuple[Prior, Axis]:
+    """The prior under which values at `indices` int64 `[k]` take the fewest bits, and its axis.
 
     `sent` int64 `[blocks]` counts them by block. A client's history is given up only where it misleads, since it begins
     anew when it is not used.
     """
     priors = [Prior.whole(layout), Prior.tensors(sent, layout), Prior.blocks(sent, layout)]
-    own = [prior.length(layout, plan) for prior in priors]
     expected = expected_lengths(priors, sent, layout).tolist()
-    lengths = [SCALE_LENGTH + length + bits for length, bits in zip(own, expected, strict=True)]
+    lengths = [SCALE_LENGTH + prior.length(layout, plan) + bits for prior, bits in zip(priors, expected, strict=True)]
     shared = Prior.shared(plan, layout)
     if shared is not None:
         axis = shared.axis(layout)
-        of_class = (
-            np.bincount(shared.classes[indices], minlength=NUM_CLASSES)
-            if shared.by_value
-            else np.bincount(shared.classes, sent, NUM_CLASSES).astype(np.int64)
-        )
-        priors.append(shared)
-        own.append(shared.length(layout, plan))
-        length = Scale.expected_length(of_class[axis.classes], axis) + own[-1]
-        lengths.append(length * HISTORY_FAVOUR if shared.kind is PriorKind.CLIENT else length)
-    best = lengths.index(min(lengths))
-    return priors[best], own[best]
+        counts = shared.class_counts(indices, sent)[axis.classes]
+        length = Scale.expected_length(counts, axis) + shared.length(layout, plan)
+        if length * (HISTORY_FAVOUR if shared.kind is PriorKind.CLIENT else 1) < min(lengths):
+            return shared, axis
+    best = priors[lengths.index(min(lengths))]
+    return best, best.axis(layout)
 
 
 def read_frame(frame: bytes, layout: Layout, plan: Plan) -> Content | None:
@@ -136,4 +130,4 @@ def _delivered(members: I64, values: F32, candidates: Candidates, layout: Layout
     sent, value = np.zeros(len(candidates.indices), np.bool_), np.empty(len(candidates.indices), np.float32)
     sent[members], value[members] = True, values
     chosen = sent.nonzero()[0]
-    return SparseUpdate(layout.size, candidates.indices[chosen], value[chosen])
+    return SparseUpdate(layout.size, candidates.indices.take(chosen), value.take(chosen))

@@ -11,8 +11,9 @@ from shared.compression.bits import BitReader, BitWriter
 from shared.compression.density import value_classes
 from shared.compression.grouping import Grouping
 from shared.compression.histogram import BIN_SHIFT
-from shared.compression.plan import DENSEST_CLASS, Classes, Plan, plan_from_densities
-from shared.compression.rice import F64, Gaps, covering_parameter, decode_gaps, expected_length
+from shared.compression.marks import Marks
+from shared.compression.plan import DENSEST_CLASS, NUM_CLASSES, Classes, Plan, plan_from_densities
+from shared.compression.rice import F64, covering_parameter, decode_gaps, expected_length
 from shared.compression.value_grouping import ValueGrouping
 from shared.errors import DecodeError
 from shared.layout import I64, Layout
@@ -25,9 +26,6 @@ CLASS_BITS = 3
 """A class in a frame: 0 for dead, 1 to 7 for the densities of classes 2 to 8."""
 
 MARK_PARAMETER_BITS = 4
-
-LEAST_DENSITY_BIN = (127 - 11 << 23) // (1 << BIN_SHIFT)
-"""Below the least density of a block, which has at most 1024 values."""
 
 MOST_SPLITS = 64
 """Numbers of key blocks that are weighed against each other."""
@@ -65,6 +63,12 @@ class Prior:
         """The values of `layout`, gathered by these classes."""
         return ValueGrouping.of(self.classes) if self.by_value else Grouping.of(self.classes, layout)
 
+    def class_counts(self, indices: I64, sent: I64) -> I64:
+        """Values of each class among those at `indices` int64 `[k]`, which `sent` int64 `[blocks]` counts by block."""
+        if self.by_value:
+            return np.bincount(self.classes[indices], minlength=NUM_CLASSES)
+        return np.bincount(self.classes, sent, NUM_CLASSES).astype(np.int64)
+
     @classmethod
     def whole(cls, layout: Layout) -> "Prior":
         """All blocks in one class: two bits."""
@@ -100,26 +104,26 @@ class Prior:
 
         Some block must send something.
         """
-        cell, sizes, counts, blocks = _density_cells(sent, layout)
-        extent, count, keys = (of_cell[::-1].cumsum() for of_cell in (sizes, counts, blocks))
-        # Without blocks that send nothing, and with all others as key at the most.
-        used = (blocks[:0:-1]).nonzero()[0]
-        used = used[:: 1 + len(used) // MOST_SPLITS]
-        key_extent, key_count = extent[used], count[used]
-        marks = expected_length(np.array([float(len(sent))]), keys[used])
-        apart = expected_length(extent[-1] - key_extent, count[-1] - key_count)
-        best = int((expected_length(key_extent, key_count) + apart + marks).argmin())
-        dense = float(key_count[best] / key_extent[best])
-        rest = float((count[-1] - key_count[best]) / max(extent[-1] - key_extent[best], 1.0))
-        sparse = _unfold(_fold(plan_from_densities(np.array([dense, rest]))))[1]
-        return cls(
-            PriorKind.BLOCKS, np.where(cell >= len(blocks) - 1 - used[best], DENSEST_CLASS, sparse).astype(np.uint8)
-        )
+        used = sent.nonzero()[0]
+        sizes, counts = layout.block_sizes[used].astype(np.float64), sent[used].astype(np.float64)
+        cell = _density_cells(sizes, counts)
+        extent, count, keys = (_from_densest(cell, weights) for weights in (sizes, counts, None))
+        # The ends of the cells that are not empty, or of some of them.
+        ends = (keys > np.concatenate([[0.0], keys[:-1]])).nonzero()[0]
+        ends = ends[:: 1 + len(ends) // MOST_SPLITS]
+        extent, count, keys = extent[ends], count[ends], keys[ends]
+        rest, others = layout.size - extent, float(np.add.reduce(counts)) - count
+        marks = expected_length(np.array([float(len(sent))]), keys)
+        best = int((expected_length(extent, count) + expected_length(rest, others) + marks).argmin())
+        densities = np.array([count[best] / extent[best], others[best] / max(rest[best], 1.0)])
+        classes = np.full(layout.num_blocks, _unfold(_fold(plan_from_densities(densities)))[1], np.uint8)
+        classes[used[cell <= ends[best]]] = DENSEST_CLASS
+        return cls(PriorKind.BLOCKS, classes)
 
     def length(self, layout: Layout, plan: Plan) -> int:
         """Bits that `write` writes."""
         if self.kind is PriorKind.BLOCKS:
-            return KIND_BITS + CLASS_BITS + MARK_PARAMETER_BITS + self._marks(layout)[2]
+            return KIND_BITS + CLASS_BITS + MARK_PARAMETER_BITS + self._marks(layout).length
         if self.kind is PriorKind.TENSORS:
             return KIND_BITS + CLASS_BITS * len(layout.tensors)
         return KIND_BITS + (1 + 8 * CHECK_BYTES[self.kind] if self.kind in CHECK_BYTES else 0)
@@ -135,14 +139,14 @@ class Prior:
                 writer.put(value, CLASS_BITS)
         elif self.kind is PriorKind.BLOCKS:
             writer.put(int(_fold(self.classes).min()), CLASS_BITS)
-            marks, parameter, _ = self._marks(layout)
-            writer.put(parameter, MARK_PARAMETER_BITS)
-            writer.put_bits(marks.encode(np.array([parameter])))
+            marks = self._marks(layout)
+            writer.put(marks.parameter, MARK_PARAMETER_BITS)
+            writer.put_bits(marks.gaps.encode(np.array([marks.parameter])))
 
-    def _marks(self, layout: Layout) -> tuple[Gaps, int, int]:
-        """Which blocks are key, the Rice parameter of this, and the bits."""
-        marks = Gaps.within(np.flatnonzero(self.classes == DENSEST_CLASS), layout.num_blocks)
-        return marks, *marks.shortest_parameter(_most_mark_parameter(layout))
+    def _marks(self, layout: Layout) -> Marks:
+        """Which blocks are key."""
+        marked = (self.classes == DENSEST_CLASS).nonzero()[0]
+        return Marks.of(marked, layout.num_blocks, _most_mark_parameter(layout))
 
     @classmethod
     def read(cls, reader: BitReader, layout: Layout, plan: Plan) -> "Prior":
@@ -189,11 +193,19 @@ def _check(kind: PriorKind, plan: Plan) -> bytes:
 def expected_lengths(priors: list[Prior], sent: I64, layout: Layout) -> F64:
     """Expected bits of the positions under each prior, `[priors]`, when each block sends int64 `[blocks]` `sent`."""
     weights = layout.block_sizes.astype(np.float64), sent.astype(np.float64)
-    sizes, counts = (
-        np.array([np.bincount(prior.classes, weight, DENSEST_CLASS + 1) for prior in priors]) for weight in weights
-    )
+    sizes, counts = (np.array([_by_class(prior, weight) for prior in priors]) for weight in weights)
     total: F64 = np.add.reduce(np.where(sizes > 0, expected_length(sizes, counts), 0.0), axis=1)
     return total
+
+
+def _by_class(prior: Prior, of_block: F64) -> F64:
+    """The sum of what belongs to the blocks of each class: float64 `[classes]`."""
+    if prior.kind is PriorKind.WHOLE:
+        whole = np.zeros(DENSEST_CLASS + 1)
+        whole[DENSEST_CLASS] = np.add.reduce(of_block)
+        return whole
+    by_class: F64 = np.bincount(prior.classes, of_block, DENSEST_CLASS + 1).astype(np.float64, copy=False)
+    return by_class
 
 
 def split_lengths(extent: F64, count: F64) -> F64:
@@ -201,16 +213,16 @@ def split_lengths(extent: F64, count: F64) -> F64:
     return expected_length(extent, count) + expected_length(extent[-1] - extent, count[-1] - count)
 
 
-def _density_cells(sent: I64, layout: Layout) -> tuple[I64, F64, F64, F64]:
-    """The cell of each block by its density, 16 to an octave and above cell 0 for none: int64 `[blocks]`.
+def _density_cells(sizes: F64, counts: F64) -> I64:
+    """The cell of each block by its density `counts / sizes` float64 `[b]`, 16 to an octave: 0 for the densest."""
+    bins = ((counts / sizes).astype(np.float32).view(np.uint32) >> BIN_SHIFT).astype(np.int64)
+    return int(bins.max()) - bins
 
-    And of each cell the values, those that are sent, and the blocks: float64 `[cells]`.
-    """
-    sizes, counts = layout.block_sizes.astype(np.float64), sent.astype(np.float64)
-    cell = ((counts / sizes).astype(np.float32).view(np.uint32) >> BIN_SHIFT).astype(np.int64)
-    cell = np.maximum(cell - LEAST_DENSITY_BIN, 0)
-    blocks = np.bincount(cell).astype(np.float64)
-    return cell, np.bincount(cell, sizes), np.bincount(cell, counts), blocks
+
+def _from_densest(cell: I64, weights: F64 | None) -> F64:
+    """The sum of what belongs to the densest cells, or the number of them, for each cell: float64 `[cells]`."""
+    summed: F64 = np.bincount(cell, weights).astype(np.float64, copy=False)
+    return summed.cumsum()
 
 
 def _fold(classes: Classes) -> I64:

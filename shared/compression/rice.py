@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shared.compression.bits import U8, BitReader
+from shared.compression.bits import U8, BitReader, laid
 from shared.errors import DecodeError
 from shared.layout import I64
 
@@ -46,7 +46,7 @@ class Gaps:
     def of(cls, positions: I64, bounds: I64) -> "Gaps":
         """The gaps of rising `positions` int64 `[k]` in groups that begin and end at `bounds` int64 `[groups + 1]`."""
         first = positions.searchsorted(bounds)
-        gap = _steps(positions)
+        gap = steps_between(positions)
         reached = bounds[:-1].copy()
         used = (first[1:] > first[:-1]).nonzero()[0]
         begin = first[used]
@@ -57,7 +57,7 @@ class Gaps:
     @classmethod
     def within(cls, positions: I64, extent: int) -> "Gaps":
         """The gaps of one or more rising `positions` int64 `[k]` in a single group of `extent` values."""
-        return cls(_steps(positions), np.array([0, len(positions)]), np.array([extent - 1 - int(positions[-1])]))
+        return cls(steps_between(positions), np.array([0, len(positions)]), np.array([extent - 1 - int(positions[-1])]))
 
     @classmethod
     def joined(cls, parts: list["Gaps"]) -> "Gaps":
@@ -85,7 +85,7 @@ class Gaps:
     def lengths_near(self, parameters: I64) -> I64:
         """Bits of every group under one less than its parameter ≥ 0, this, and one more: int64 `[3, groups]`."""
         near = np.maximum(parameters + NEAR, 0)
-        lengths = self.count * (near + 1) - (-self.tail >> near)
+        lengths: I64 = self.count * (near + 1) - (-self.tail >> near)
         used = self.count.nonzero()[0]
         if len(used):
             each = near if len(parameters) == 1 else near.repeat(self.count, axis=1)
@@ -94,17 +94,7 @@ class Gaps:
 
     def shortest_parameter(self, most_parameter: int) -> tuple[int, int]:
         """The parameter up to `most_parameter` under which a single group takes the fewest bits, and these bits."""
-        gap, tail, count = self.gap, int(self.tail[0]), len(self.gap)
-        between = int(np.add.reduce(gap))
-        # Skips under b lie within a bit a gap of mean gap / 2 ** b, so that only four parameters can be the best.
-        middle = ((between + tail) // max(count, 1)).bit_length() - 1
-        length, parameter = 1 << 62, 0
-        for near in (middle, middle - 1, middle + 1, middle + 2):
-            tried = min(max(near, 0), most_parameter)
-            least = max(between - (count << tried) >> tried, 0) + count * (tried + 1) - (-tail >> tried)
-            if least <= length:
-                length, parameter = min((length, parameter), (_length(gap, count, tail, tried), tried))
-        return parameter, length
+        return shortest_code(self.gap, int(self.tail[0]), int(np.add.reduce(self.gap)), most_parameter)
 
     def encode(self, parameters: I64) -> U8:
         """The bits, group after group: uint8 zeros and ones, `length(parameters)` of them."""
@@ -120,7 +110,7 @@ class Gaps:
             lengths[0] += before[0]
         ends = lengths.cumsum()
         total = int(ends[-1] + ended[-1] - before[-1]) if len(used) else int(ended[-1])
-        return _laid((self.gap & low) + low + 1, ends, width, total)
+        return laid((self.gap & low) + low + 1, ends, width, total)
 
     def _each(self, of_group: I64) -> I64:
         """What belongs to the group of each gap: int64 `[k]`, or `[1]` of a single group."""
@@ -138,7 +128,7 @@ class Gaps:
         return -(-self.tail >> parameter)
 
 
-def _steps(positions: I64) -> I64:
+def steps_between(positions: I64) -> I64:
     """What lies between each of the rising positions and the one before it, or before the first: int64 `[k]`."""
     gap = positions.copy()
     gap[1:] -= positions[:-1]
@@ -146,26 +136,23 @@ def _steps(positions: I64) -> I64:
     return gap
 
 
+def shortest_code(gap: I64, tail: int, between: int, most_parameter: int) -> tuple[int, int]:
+    """The best parameter, at most `most_parameter`, of one group whose gaps add up to `between`; and its bits."""
+    count = len(gap)
+    # Skips under b lie within a bit a gap of mean gap / 2 ** b, so that only four parameters can be the best.
+    middle = ((between + tail) // max(count, 1)).bit_length() - 1
+    length, parameter = between + count + tail, 0
+    for near in (middle, middle - 1, middle + 1, middle + 2):
+        tried = min(near, most_parameter)
+        least = max(between - (count << max(tried, 0)) >> max(tried, 0), 0) + count * (tried + 1)
+        if tried > 0 and least <= length:
+            length, parameter = min((length, parameter), (_length(gap, count, tail, tried), tried))
+    return parameter, length
+
+
 def _length(gap: I64, count: int, tail: int, parameter: int) -> int:
     """Bits of one group."""
     return int(np.add.reduce(gap >> parameter)) + count * (parameter + 1) - (-tail >> parameter)
-
-
-def _laid(numbers: I64, ends: I64, widths: I64, total: int) -> U8:
-    """Bits uint8 `[total]`: `numbers` int64 `[k]`, each in its `widths` ≤ 32 bits before rising `ends`, among zeros."""
-    starts = ends - widths
-    word = starts >> 5
-    # A number begins in the upper half of a word of 64 bits; the lower half is added to the next one's upper half.
-    parts = numbers.view(np.uint64) << (64 - widths - (starts & 31)).view(np.uint64)
-    words = np.zeros((total >> 5) + 2, np.uint64)
-    if len(word):
-        changes = np.ones(len(word), np.bool_)
-        np.not_equal(word[1:], word[:-1], out=changes[1:])
-        first = changes.nonzero()[0]
-        words[word[first]] = np.add.reduceat(parts, first)
-    halves = (words >> np.uint64(32)).astype(np.uint32)
-    halves[1:] |= words[:-1].astype(np.uint32)
-    return np.unpackbits(halves.astype(">u4").view(np.uint8))[:total]
 
 
 def covering_parameter(extent: int) -> int:
@@ -280,7 +267,8 @@ def expected_length(extent: F64, count: F64) -> F64:
     """
     mean = np.maximum(extent / np.maximum(count, 1.0), 1.0)
     cell = np.minimum((mean.view(np.int64) >> GAP_SHIFT) - FIRST_GAP, LAST_GAP)
-    return count * BITS_BY_GAP[cell] + 1.0
+    bits: F64 = count * BITS_BY_GAP[cell] + 1.0
+    return bits
 
 
 def _bits_by_gap() -> F64:
@@ -294,8 +282,8 @@ def _bits_by_gap() -> F64:
     parameter = np.maximum(np.frexp(LN_2 * mean)[1] - 1, 0)
     skips = np.ldexp(mean, -parameter)
     curve = 1.0 / (12.0 * skips)
-    bits: F64 = parameter + 0.5 + np.minimum(skips + curve, skips / 2.0 + 1.0 + 2.0 * curve)
-    return np.minimum(bits, mean)
+    bits: F64 = np.minimum(parameter + 0.5 + np.minimum(skips + curve, skips / 2.0 + 1.0 + 2.0 * curve), mean)
+    return bits
 
 
 BITS_BY_GAP = _bits_by_gap()

@@ -113,9 +113,11 @@ def _promising(counts: I64, axis: Axis) -> tuple[I64, I64]:
 
 def _moved(levels: I64, axis: Axis) -> I64:
     """Parameters int64 `[3, levels, groups]`: without correction, one more, one less."""
-    return np.minimum(np.maximum(_derived(levels, axis) + CORRECTIONS, 0), axis.covering)
+    moved: I64 = np.minimum(np.maximum(_derived(levels, axis) + CORRECTIONS, 0), axis.covering)
+    return moved
 
 
 def _derived(levels: I64, axis: Axis) -> I64:
     """Parameters int64 `[levels, groups]`: one more an octave, the covering one for dead blocks."""
-    return np.minimum(np.maximum(levels[:, np.newaxis] + axis.steps, 0), axis.covering)
+    derived: I64 = np.minimum(np.maximum(levels[:, np.newaxis] + axis.steps, 0), axis.covering)
+    return derived

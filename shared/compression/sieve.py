@@ -37,7 +37,7 @@ HEAD_BITS = 60
 MOST_DRAFTS = 8
 
 MOST_MISSING = 12
-"""Bits that may be missing where a value takes more than them."""
+"""Bits that may be missing, of a budget of 128 times as many, where a value takes more than them."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Candidates:
 
     def negative(self, members: I64) -> U8:
         """The sign bits of some of them, numbered by `members` int64 `[k]`: uint8 `[k]`."""
-        return (self.signed[members] >> SIGN_SHIFT).astype(np.uint8)
+        return (self.signed.take(members) >> SIGN_SHIFT).astype(np.uint8)
 
     @cached_property
     def rank(self) -> I64:
@@ -103,22 +103,27 @@ class Candidates:
         return upper, len(counts) - 1 + int(lowest), counts[::-1].cumsum()
 
 
-class Draft(Protocol):
-    """A frame not yet written."""
-
-    @property
-    def length(self) -> int:
-        """Bits."""
+class Filled(Protocol):
+    """A choice of values to be sent."""
 
     @property
     def count(self) -> int:
         """Values sent."""
 
 
+class Draft(Filled, Protocol):
+    """A frame not yet written."""
+
+    @property
+    def length(self) -> int:
+        """Bits."""
+
+
+F = TypeVar("F", bound=Filled)
 D = TypeVar("D", bound=Draft)
 
 
-def sieve(update: F32, layout: Layout, budget_bytes: int, fill: Callable[[Candidates], D | None]) -> D | None:
+def sieve(update: F32, layout: Layout, budget_bytes: int, fill: Callable[[Candidates], F | None]) -> F | None:
     """What `fill` makes of enough candidates, None if there are none or not even one fits `budget_bytes`.
 
     First about half as many again as a frame without a prior would hold, and only if all of these fit as many as any
@@ -127,7 +132,7 @@ def sieve(update: F32, layout: Layout, budget_bytes: int, fill: Callable[[Candid
     signed = signed_bits(update, layout)
     likely = likely_count(layout.size, budget_bytes)
     indices = reaching(signed, likely_edge(signed, likely + likely // 2))
-    candidates = Candidates(indices, signed[indices])
+    candidates = Candidates(indices, signed.take(indices))
     check_finite(candidates.bits)
     draft = fill(candidates) if len(indices) else None
     if draft is None or draft.count < len(indices):
@@ -148,8 +153,8 @@ def fill_budget(
     """The longest draft found within `budget_bits`, or None where not even one value fits.
 
     `draft(count)` sends the `count` ≤ `most` largest values. The count moves by the missing bits over the last slope,
-    inside a shrinking bracket, until less than a byte, 1/512 or a value is missing: a good guess needs two or three
-    drafts. The first slope is `bits_per_value`, or the mean of the first draft.
+    inside a shrinking bracket, until less than a byte, 1/512 or a value is missing, or 1/256 after two drafts. The
+    first slope is `bits_per_value`, or the mean of the first draft.
     """
     best: D | None = None
     low, high, count = 0, most + 1, min(max(guess, 1), most)
@@ -163,10 +168,13 @@ def fill_budget(
             best, low = tried, count
         else:
             high = count
-        if 0 <= missing < max(slack, 8, min(bits_per_value or 0, MOST_MISSING)):
+        if 0 <= missing < max(slack << (drafts > 2), 8, min(bits_per_value or 0, budget_bits >> 7, MOST_MISSING)):
             break
         if drafts > 1 or bits_per_value is None:
             bits_per_value = (tried.length - last_length) / (count - last_count)
+        else:
+            # Where values take more bits than predicted, the last ones do too.
+            bits_per_value *= tried.length / budget_bits
         last_count, last_length = count, tried.length
         step = math.floor((missing - slack // 2) / max(bits_per_value, LEAST_BITS_PER_VALUE))
         count = min(max(count + step, low + 1), high - 1)

@@ -44,10 +44,10 @@ class Binned:
         lowest = int(cell.min())
         bins = int(cell.max()) - lowest + 1
         cell -= lowest if groups == 1 else (lowest - bins * np.arange(groups)).repeat(first[1:] - first[:-1])
-        counts = np.bincount(cell, minlength=groups * bins).reshape(groups, bins)
-        used = np.add.reduce(counts).nonzero()[0]
+        binned = np.bincount(cell, minlength=groups * bins).reshape(groups, bins)
+        used = np.add.reduce(binned).nonzero()[0]
         middles = ((used + lowest << BIN_SHIFT) + HALF_BIN).astype(np.uint32)
-        counts = counts[:, used].astype(np.float64)
+        counts = binned[:, used].astype(np.float64)
         some = slice(None) if len(used) <= FINE_BINS else _some(len(used))
         return cls(middles[some] - HALF_BIN, _above(counts)[:, some], _above(counts * magnitudes(middles))[:, some])
 

@@ -39,12 +39,13 @@ class ValueGrouping(Axis):
                 positions[members] = start + np.searchsorted(inside, indices[members])
         return order, positions[order]
 
-    def scatter(self, positions: I64) -> I64:
-        """Layout indices of gathered positions, in the same order."""
+    def scatter(self, positions: I64) -> tuple[I64, I64]:
+        """The order in which rising gathered `positions` int64 `[k]` lie in the layout, and their indices there."""
         found = np.empty(len(positions), np.int64)
         cuts = np.searchsorted(positions, self.bounds)
         for group, density in enumerate(self.classes.tolist()):
             part = slice(cuts[group], cuts[group + 1])
             if cuts[group] < cuts[group + 1]:
                 found[part] = np.flatnonzero(self.value_classes == density)[positions[part] - self.bounds[group]]
-        return found
+        order = np.argsort(found)
+        return order, found[order]

@@ -48,7 +48,7 @@ def admission(typical: float | None = None, limits: AdmissionLimits | None = Non
 
 
 def judged(header: UpdateHeader = HEADER, frame: bytes = FRAME, typical: float | None = None) -> Ruling:
-    answer = admission(typical).judge(UpdateObject(header, frame).pack())
+    answer = admission(typical).judge("board", UpdateObject(header, frame).pack())
     assert isinstance(answer, Ruling)
     return answer
 
@@ -57,7 +57,7 @@ def judged(header: UpdateHeader = HEADER, frame: bytes = FRAME, typical: float |
 def test_sound_update_is_admitted_with_its_facts(codec: str) -> None:
     sent = encoded(codec)
     content = UpdateObject(HEADER, sent.frame).pack()
-    admitted = admission().judge(content)
+    admitted = admission().judge("board", content)
     assert isinstance(admitted, Admitted)
     np.testing.assert_array_equal(admitted.update.indices, sent.delivered.indices)
     np.testing.assert_array_equal(admitted.update.values, sent.delivered.values)
@@ -70,7 +70,7 @@ def test_sound_update_is_admitted_with_its_facts(codec: str) -> None:
 
 
 def test_values_are_counted_by_region() -> None:
-    admitted = admission().judge(UpdateObject(HEADER, FRAME).pack())
+    admitted = admission().judge("board", UpdateObject(HEADER, FRAME).pack())
     assert isinstance(admitted, Admitted)
     stats = describe(FRAME, LAYOUT, PLAN)
     assert (admitted.facts.key_values, admitted.facts.sparse_values) == (stats.key_count, stats.sparse_count)
@@ -78,7 +78,7 @@ def test_values_are_counted_by_region() -> None:
 
 def test_update_that_delivers_nothing_is_admitted() -> None:
     nothing = codec_by_name("partition").encode(np.zeros(LAYOUT.size, np.float32), LAYOUT, PLAN)
-    admitted = admission(typical=1.0).judge(UpdateObject(HEADER, nothing.frame).pack())
+    admitted = admission(typical=1.0).judge("board", UpdateObject(HEADER, nothing.frame).pack())
     assert isinstance(admitted, Admitted)
     assert (len(admitted.update.indices), admitted.facts.norm) == (0, 0.0)
 
@@ -132,14 +132,14 @@ def test_loss_that_is_not_finite_is_refused() -> None:
     content = bytearray(UpdateObject(HEADER, FRAME).pack())
     position = content.find(np.float16(0.5).tobytes())
     content[position : position + 2] = np.float16(np.nan).tobytes()
-    ruling = admission().judge(bytes(content))
+    ruling = admission().judge("board", bytes(content))
     assert ruling == Ruling(Verdict.REFUSED, "malformed: update: loss is nan, not a finite number")
 
 
 def test_object_above_the_limit_is_too_large_before_it_is_read() -> None:
-    ruling = admission(limits=AdmissionLimits(largest_object_bytes=1000)).judge(bytes(1001))
+    ruling = admission(limits=AdmissionLimits(largest_object_bytes=1000)).judge("board", bytes(1001))
     assert ruling == Ruling(Verdict.TOO_LARGE, "1001 bytes, this run takes at most 1000")
-    default = admission().judge(bytes(4 * LAYOUT.size + 257))
+    default = admission().judge("board", bytes(4 * LAYOUT.size + 257))
     assert isinstance(default, Ruling)
     assert default.verdict is Verdict.TOO_LARGE
 
@@ -150,12 +150,12 @@ def test_norm_far_above_the_typical_one_is_refused() -> None:
     assert ruling.verdict is Verdict.REFUSED
     assert ruling.reason.endswith(f"is above the {10 * usual:.3g} that this round takes")
     content = UpdateObject(HEADER, encoded(scale=5.0).frame).pack()
-    assert isinstance(admission(typical=usual).judge(content), Admitted)
+    assert isinstance(admission(typical=usual).judge("board", content), Admitted)
 
 
 def test_norm_is_not_judged_before_one_is_known() -> None:
     content = UpdateObject(HEADER, encoded(scale=1e6).frame).pack()
-    assert isinstance(admission(typical=None).judge(content), Admitted)
+    assert isinstance(admission(typical=None).judge("board", content), Admitted)
 
 
 def test_typical_norm_is_the_median_of_those_known() -> None:
@@ -166,12 +166,12 @@ def test_typical_norm_is_the_median_of_those_known() -> None:
 
 @given(st.binary(max_size=300))
 def test_any_bytes_get_a_ruling(content: bytes) -> None:
-    assert isinstance(admission().judge(content), Ruling)
+    assert isinstance(admission().judge("board", content), Ruling)
 
 
 @given(st.binary(max_size=200), st.sampled_from([codec.wire_id for codec in CODECS]))
 def test_any_frame_behind_a_sound_header_gets_an_answer(body: bytes, wire_id: int) -> None:
-    answer = admission(typical=1.0).judge(UpdateObject(HEADER, bytes([wire_id]) + body).pack())
+    answer = admission(typical=1.0).judge("board", UpdateObject(HEADER, bytes([wire_id]) + body).pack())
     assert isinstance(answer, Admitted | Ruling)
 
 
@@ -180,4 +180,4 @@ def test_any_frame_behind_a_sound_header_gets_an_answer(body: bytes, wire_id: in
 def test_flipped_bit_never_escapes_as_an_exception(bit: int) -> None:
     content = bytearray(UpdateObject(HEADER, FRAME).pack())
     content[bit // 8 % len(content)] ^= 1 << bit % 8
-    assert isinstance(admission(typical=1.0).judge(bytes(content)), Admitted | Ruling)
+    assert isinstance(admission(typical=1.0).judge("board", bytes(content)), Admitted | Ruling)

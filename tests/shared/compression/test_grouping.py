@@ -21,7 +21,9 @@ def test_gathering_is_undone_by_scattering_and_puts_dense_classes_first(
     indices = np.arange(start, LAYOUT.size, step)
     order, positions = grouping.gather(indices, np.searchsorted(indices, LAYOUT.block_starts))
     assert (np.diff(positions) > 0).all()
-    np.testing.assert_array_equal(grouping.scatter(positions), indices[order])
+    back, again = grouping.scatter(positions)
+    np.testing.assert_array_equal(again, indices)
+    np.testing.assert_array_equal(order[back], np.arange(len(indices)))
     group = np.searchsorted(grouping.bounds, positions, side="right") - 1
     value_classes = np.repeat(classes, np.diff(LAYOUT.block_starts))
     np.testing.assert_array_equal(grouping.classes[group], value_classes[indices[order]])

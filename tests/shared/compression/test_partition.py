@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 from shared.compression.dense import DENSE_WIRE_ID
 from shared.compression.frame_stats import describe
-from shared.compression.histogram import BIN_SHIFT
+from shared.compression.histogram import BIN_SHIFT, CHUNK, LONGEST, QUICK_SAMPLE
 from shared.compression.history import SendHistory
 from shared.compression.partition import PartitionCodec
 from shared.compression.plan import Plan, plan_from_densities, steps_from_densities
@@ -233,3 +233,22 @@ def test_a_plan_of_another_layout_is_refused(watch_layout: Layout) -> None:
 def test_an_update_with_nan_is_refused() -> None:
     with pytest.raises(ValueError, match="NaN"):
         CODEC.encode(np.full(LAYOUT.size, np.nan, np.float32), LAYOUT, Plan(100))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 77_777, CHUNK, LONGEST + 4, LONGEST + 9])
+def test_a_value_that_is_not_finite_is_refused_wherever_it_hides(place: int, value: float) -> None:
+    layout = Layout.of([("weight", (LONGEST // 10 + 1, 10), "weight")])
+    update = np.random.default_rng(0).standard_t(4, layout.size).astype(np.float32)
+    update[min(place, layout.size - 1)] = value
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        CODEC.encode(update, layout, Plan(300))
+
+
+def test_values_in_an_order_that_misleads_the_sample_fill_the_budget() -> None:
+    layout = Layout.of([("weight", (1_000, 300), "weight")])
+    update = np.full(layout.size, 1e-3, np.float32)
+    update[:: layout.size // QUICK_SAMPLE + 1] = 1e-6
+    for budget_bytes in (300, 3_000):
+        check_round_trip(update, layout, Plan(budget_bytes))
+        assert len(CODEC.encode(update, layout, Plan(budget_bytes)).frame) >= 0.97 * budget_bytes

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from shared.compression import rice
 from shared.compression.bits import BitReader, BitWriter
+from shared.compression.marks import Marks
 from shared.compression.rice import (
     Gaps,
     covering_parameter,
@@ -47,6 +48,16 @@ def test_positions_come_back_and_take_the_announced_length(case: tuple[I64, I64,
     reader = BitReader(coded(positions, bounds, parameters))
     np.testing.assert_array_equal(decode_gaps(reader, bounds, parameters), positions)
     reader.finish()
+
+
+@settings(deadline=None, max_examples=60)
+@given(grouped_positions())
+def test_lengths_near_parameters_are_those_of_the_whole_table(case: tuple[I64, I64, I64]) -> None:
+    positions, bounds, parameters = case
+    gaps = Gaps.of(positions, bounds)
+    table, groups = gaps.lengths(13), np.arange(len(parameters))
+    wanted = [table[np.maximum(parameters + step, 0), groups] for step in (-1, 0, 1)]
+    np.testing.assert_array_equal(gaps.lengths_near(parameters), wanted)
 
 
 @settings(deadline=None, max_examples=60)
@@ -150,6 +161,9 @@ def test_the_shortest_parameter_is_the_best_of_all(places: set[int], behind: int
     lengths = gaps.lengths(most)[:, 0]
     parameter, length = gaps.shortest_parameter(most)
     assert length == lengths.min() == lengths[parameter]
+    marks = Marks.of(positions, int(positions[-1]) + 1 + behind, most)
+    assert (marks.parameter, marks.length) == (parameter, length)
+    assert len(marks.gaps.encode(np.array([parameter]))) == length
 
 
 @settings(deadline=None, max_examples=40)

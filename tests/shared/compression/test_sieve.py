@@ -64,4 +64,10 @@ def test_a_budget_is_filled_from_any_first_guess(guess: int, dear: int, budget: 
         assert budget < Run(1, dear).length
         return
     assert filled.length <= budget
-    assert filled.count == 5_000 or Run(filled.count + 1, dear).length > budget - max(12, budget >> 9) - 10
+    assert filled.count == 5_000 or Run(filled.count + 1, dear).length > budget - max(12, budget >> 8) - 10
+
+
+def test_one_enormous_value_does_not_make_a_candidate_of_every_other() -> None:
+    signed = np.random.default_rng(3).standard_t(3, 300_000).astype(np.float32).view(np.uint32)
+    signed[0] = np.float32(1e12).view(np.uint32)
+    assert len(reaching(signed, likely_edge(signed, 3_000))) <= 6_000

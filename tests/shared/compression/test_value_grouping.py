@@ -18,7 +18,9 @@ def test_gathered_values_lie_in_their_classes_and_scatter_back(seed: int, count:
     indices = np.sort(random.choice(LAYOUT.size, count, replace=False))
     order, positions = axis.gather(indices, np.searchsorted(indices, LAYOUT.block_starts))
     assert (np.diff(positions) > 0).all()
-    np.testing.assert_array_equal(axis.scatter(positions), indices[order])
+    back, again = axis.scatter(positions)
+    np.testing.assert_array_equal(again, indices)
+    np.testing.assert_array_equal(order[back], np.arange(count))
     group = np.searchsorted(axis.bounds, positions, side="right") - 1
     np.testing.assert_array_equal(axis.classes[group], classes[indices[order]])
 
@@ -34,3 +36,4 @@ def test_values_with_the_classes_of_their_blocks_lie_as_the_blocks_do(seed: int)
     np.testing.assert_array_equal(blocks.covering, values.covering)
     everything = np.arange(LAYOUT.size)
     np.testing.assert_array_equal(blocks.scatter(everything), values.scatter(everything))
+    np.testing.assert_array_equal(values.scatter(everything)[1], everything)
