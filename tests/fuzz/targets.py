@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,7 @@ def budget_of(choice: int, frame: bytes) -> int:
     return (max(len(frame), 1), 60, 300, MOST_BUDGET_BYTES)[choice % 4]
 
 
+@cache
 def plan_of(choice: int, layout: Layout) -> Plan:
     """Classes of blocks, steps of columns beside them, and what is known of the client, each of them or not."""
     classes = classes_of(choice, layout)

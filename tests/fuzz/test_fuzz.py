@@ -9,7 +9,7 @@ from shared.compression.registry import CODECS, decode_frame
 from tests.fuzz.mutants import mutants
 from tests.fuzz.targets import TARGETS, corpus, read_case
 
-MUTANTS = {"frame": 20_000, "plan": 4_000, "history": 4_000, "update": 4_000}
+MUTANTS = {"frame": 10_000, "plan": 4_000, "history": 4_000, "update": 4_000}
 
 
 @pytest.mark.parametrize("target", TARGETS)
