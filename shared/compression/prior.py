@@ -19,10 +19,9 @@ from shared.compression.value_grouping import ValueGrouping
 from shared.errors import DecodeError
 from shared.layout import I64, Layout
 
-PLAN_CHECK_BYTES = 1
-"""The round in the update's header tells the plan already; this byte only catches a mix-up of plans."""
+CHECK_BITS = 8
+"""The update's header tells the round and so the plan, the command the history: this only catches a mix-up of theirs."""
 
-HISTORY_CHECK_BYTES = 2
 CLASS_BITS = 3
 """A class in a frame: 0 for dead, 1 to 7 for the densities of classes 2 to 8."""
 
@@ -48,7 +47,7 @@ class PriorKind(IntEnum):
 
 
 KIND_BITS = 2
-CHECK_BYTES = {PriorKind.PUBLIC: PLAN_CHECK_BYTES, PriorKind.CLIENT: HISTORY_CHECK_BYTES}
+SHARED = (PriorKind.PUBLIC, PriorKind.CLIENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +128,14 @@ class Prior:
             return KIND_BITS + CLASS_BITS + MARK_PARAMETER_BITS + self._marks(layout).length
         if self.kind is PriorKind.TENSORS:
             return KIND_BITS + CLASS_BITS * len(layout.tensors)
-        return KIND_BITS + (1 + 8 * CHECK_BYTES[self.kind] if self.kind in CHECK_BYTES else 0)
+        return KIND_BITS + (1 + CHECK_BITS if self.kind in SHARED else 0)
 
     def write(self, writer: BitWriter, layout: Layout, plan: Plan) -> None:
         """Write the kind and whatever the receiver lacks."""
         writer.put(min(self.kind, PriorKind.PUBLIC), KIND_BITS)
-        if self.kind in CHECK_BYTES:
+        if self.kind in SHARED:
             writer.put(self.kind is PriorKind.CLIENT, 1)
-            writer.put(int.from_bytes(_check(self.kind, plan), "big"), 8 * CHECK_BYTES[self.kind])
+            writer.put(_check(self.kind, plan), CHECK_BITS)
         elif self.kind is PriorKind.TENSORS:
             for value in _fold(self.classes[layout.tensor_blocks]).tolist():
                 writer.put(value, CLASS_BITS)
@@ -170,8 +169,7 @@ class Prior:
 
     @classmethod
     def _read_shared(cls, kind: PriorKind, reader: BitReader, layout: Layout, plan: Plan) -> "Prior":
-        check = reader.take(8 * CHECK_BYTES[kind]).to_bytes(CHECK_BYTES[kind], "big")
-        if check != _check(kind, plan):
+        if reader.take(CHECK_BITS) != _check(kind, plan):
             what = "plan" if kind is PriorKind.PUBLIC else "plan and history of sends"
             raise DecodeError(f"frame of another {what} than the receiver's: it must be that round's plan")
         prior = cls.shared(plan if kind is PriorKind.CLIENT else plan.knowing(None), layout)
@@ -185,12 +183,12 @@ def is_of_client(reader: BitReader) -> bool:
     return reader.take(KIND_BITS) == PriorKind.PUBLIC and reader.take(1) == 1
 
 
-def _check(kind: PriorKind, plan: Plan) -> bytes:
+def _check(kind: PriorKind, plan: Plan) -> int:
     """What a frame carries so that one made with another plan or history is refused."""
     if kind is PriorKind.PUBLIC:
-        return plan.digest[:PLAN_CHECK_BYTES]
+        return plan.digest[0]
     tag = plan.history.tag if plan.history is not None else b""
-    return hashlib.sha256(plan.digest + tag).digest()[:HISTORY_CHECK_BYTES]
+    return hashlib.sha256(plan.digest + tag).digest()[0]
 
 
 def expected_lengths(priors: list[Prior], sent: I64, layout: Layout) -> F64:

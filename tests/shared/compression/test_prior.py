@@ -36,8 +36,8 @@ def test_every_prior_comes_back_in_the_announced_length(sent: I64) -> None:
     [
         (PLAN, PriorKind.PUBLIC, 11),
         (Plan(300, PLAN.density_classes, STEPS), PriorKind.PUBLIC, 11),
-        (PLAN.knowing(HISTORY), PriorKind.CLIENT, 19),
-        (Plan(300).knowing(HISTORY), PriorKind.CLIENT, 19),
+        (PLAN.knowing(HISTORY), PriorKind.CLIENT, 11),
+        (Plan(300).knowing(HISTORY), PriorKind.CLIENT, 11),
     ],
 )
 def test_what_both_ends_know_comes_back_at_the_price_of_a_check(plan: Plan, kind: PriorKind, bits: int) -> None:
