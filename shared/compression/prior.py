@@ -20,7 +20,7 @@ from shared.errors import DecodeError
 from shared.layout import I64, Layout
 
 CHECK_BITS = 8
-"""The update's header tells the round and so the plan, the command the history: this only catches a mix-up of theirs."""
+"""The update's header tells the round and so the plan, the command the history: this only catches a mix-up."""
 
 CLASS_BITS = 3
 """A class in a frame: 0 for dead, 1 to 7 for the densities of classes 2 to 8."""

@@ -13,7 +13,7 @@ from shared.compression.frame import PARTITION_WIRE_ID
 from shared.compression.frame_stats import describe
 from shared.compression.history import SendHistory
 from shared.compression.plan import DENSEST_CLASS, LARGEST_STEP, MOST_BUDGET_BYTES, Classes, Plan
-from shared.compression.prior import CHECK_BYTES, KIND_BITS, Prior, PriorKind
+from shared.compression.prior import CHECK_BITS, KIND_BITS, Prior, PriorKind
 from shared.compression.registry import decode_frame
 from shared.errors import DecodeError, FrameError
 from shared.layout import Layout
@@ -30,7 +30,7 @@ LAYOUTS = (
 """Small, so that a frame of every length that a layout allows is quickly made."""
 
 HEAD_BYTES = 2
-NAME_BYTES = 1 + max(CHECK_BYTES.values())
+NAME_BYTES = 1 + CHECK_BITS // 8
 """What holds the kind of a prior and the digest after it."""
 
 
