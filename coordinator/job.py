@@ -53,12 +53,11 @@ class Sieve(JobPart):
     """How updates travel up."""
 
     codec: CodecName = Field("partition", description="name of a codec; see docs/compression.md")
-    prior: Literal["client", "public", "none"] = Field(
-        "client",
-        description="what predicts where values are sent: a client's own frames and the plan, the plan, nothing",
+    prior: Literal["client", "public", "both", "none"] = Field(
+        "client", description="what predicts where values are sent: a client's own frames, the plan, both, or nothing"
     )
     budget_bytes: int = Field(300, ge=16, description="codec frame of one update")
-    plan_rounds: int = Field(1, ge=0, description="rounds from one prediction in the plan to the next; 0: none")
+    plan_rounds: int = Field(1, ge=1, description="rounds from one prediction in the plan to the next")
     columns: bool = Field(True, description="does the plan predict columns, or blocks alone")
     gain: float = Field(1.5, ge=1, le=2.875, description="what sent magnitudes are multiplied by, in steps of 1/8")
 

@@ -72,7 +72,7 @@ class SieveServer:
 
     def history_of(self, device: str) -> SendHistory | None:
         """What is known of a device's sends before this round; None where the job's prior does not use that."""
-        if self._job.sieve.codec != "partition" or self._job.sieve.prior != "client":
+        if self._job.sieve.codec != "partition" or self._job.sieve.prior not in ("client", "both"):
             return None
         return self.histories.get(device) or SendHistory.empty(self._layout)
 
@@ -80,7 +80,7 @@ class SieveServer:
         """The coming round's plan, under the job's budget or another: a new one when it is due, else the last again."""
         sieve = self._job.sieve
         plain = Plan(budget_bytes or sieve.budget_bytes, gain_eighths=sieve.gain_eighths)
-        if sieve.codec != "partition" or sieve.prior == "none" or not sieve.plan_rounds:
+        if sieve.codec != "partition" or sieve.prior not in ("public", "both"):
             return plain
         if self._last_plan is not None and self._plan_age % sieve.plan_rounds:
             return replace(self._last_plan, budget_bytes=plain.budget_bytes)

@@ -121,7 +121,7 @@ class Layout:
         """The columns of the values at flat `indices` int64 `[k]`: int64 `[k]`."""
         tensor = np.searchsorted(np.array(self.offsets), indices, side="right") - 1
         widths = np.diff(self.column_starts)
-        return self.column_starts[tensor] + (indices - np.array(self.offsets)[tensor]) % widths[tensor]
+        return np.asarray(self.column_starts[tensor] + (indices - np.array(self.offsets)[tensor]) % widths[tensor])
 
     @cached_property
     def digest(self) -> bytes:

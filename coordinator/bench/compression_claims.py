@@ -4,12 +4,11 @@ from collections.abc import Callable, Sequence
 from statistics import median_high
 
 from coordinator.bench.matrix import MAIN_SKEWS, Headline
+from coordinator.bench.recipes import MOST_ROUNDS
 from coordinator.bench.result import Claim
 from coordinator.bench.setting import WITHIN, Row, Setting, best, cheapest, settings_of, targets_of
 
 OURS = "partition"
-MOST_ROUNDS = 1.5
-"""Against dense: how long a recipe may take to reach a target."""
 
 
 def claims_of(rows: Sequence[Row], headline: Headline) -> list[Claim]:

@@ -7,7 +7,7 @@ from typing import Literal
 from coordinator.job import Downlink, Fleet, Job, Server, Sieve, Work
 from coordinator.predictor import Trust
 
-Prior = Literal["client", "public", "none"]
+Prior = Literal["client", "public", "both", "none"]
 OptionValue = bool | int | float | str
 LEAST_BUDGET_BYTES = 16
 

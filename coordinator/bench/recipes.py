@@ -15,6 +15,8 @@ FLOAT_CODECS = ("topk", "dgc", "sidco")
 LOCAL_STEPS = (20, 80)
 GAIN = 1.5
 """Of the sieve's magnitudes, as jobs have it by default."""
+MOST_ROUNDS = 1.5
+"""Rounds that our recipe may take against dense's."""
 SHORTER = 0.75
 """Rounds of the study of codecs, which has most runs, against those of dense."""
 
@@ -36,7 +38,7 @@ ABLATIONS: dict[str, Change] = {
     "prior public, network only": lambda recipe: replace(recipe, prior="public", trust="network"),
     "prior public, no columns": lambda recipe: replace(recipe, prior="public", columns=False),
     "prior none": lambda recipe: replace(recipe, prior="none"),
-    "no plan": lambda recipe: replace(recipe, plan_rounds=0),
+    "prior both": lambda recipe: replace(recipe, prior="both"),
     "no regions": lambda recipe: replace(recipe, codec_options=(("regions", False),)),
     "one magnitude, no regions": lambda recipe: replace(recipe, codec_options=(("levels", 1), ("regions", False))),
     "no gain": lambda recipe: replace(recipe, gain=1.0),
@@ -111,5 +113,12 @@ def published_recipes(work: Recipe) -> list[Recipe]:
 
 def our_recipes(work: Recipe) -> list[Recipe]:
     """The sieve with all levers: more local steps, server momentum, a sieved downlink, and two budgets."""
-    pushed = replace(work, steps=4 * work.steps, server_momentum=0.4, downlink_codec="partition", downlink_ratio=60.0)
+    pushed = replace(
+        work,
+        rounds=round(MOST_ROUNDS * work.rounds),
+        steps=4 * work.steps,
+        server_momentum=0.4,
+        downlink_codec="partition",
+        downlink_ratio=200.0,
+    )
     return [sieved(pushed, "partition", ratio, "client") for ratio in (1500.0, 4000.0)]

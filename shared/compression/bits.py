@@ -8,7 +8,10 @@ from shared.layout import I64
 
 U8 = npt.NDArray[np.uint8]
 
-ZERO = np.uint8(ord("0"))
+ZERO, ONE = np.uint8(ord("0")), ord("1")
+
+CHUNK = 1 << 12
+"""Bytes or integers that are unpacked at a time: reading holds 8 bytes for each of a frame's and no copy of them."""
 
 
 class BitWriter:
@@ -40,26 +43,46 @@ class BitReader:
     """Reads bits, most significant first; raises `DecodeError` when they end too early or too late."""
 
     def __init__(self, data: bytes) -> None:
-        self.digits = (np.unpackbits(np.frombuffer(data, np.uint8)) + ZERO).tobytes()
+        self.digits = bytearray(8 * len(data))
         self.at = 0
-        self._data = data
+        self._padded = np.frombuffer(data + bytes(8), np.uint8)
+        digits = np.frombuffer(self.digits, np.uint8)
+        for start in range(0, len(data), CHUNK):
+            bits = np.unpackbits(self._padded[start : min(start + CHUNK, len(data))])
+            np.add(bits, ZERO, out=digits[8 * start : 8 * start + len(bits)])
 
     def take(self, width: int) -> int:
         """The next `width` bits as an unsigned integer."""
-        return int(self._advance(width), 2) if width else 0
+        start = self._advance(width)
+        return int(self.digits[start : self.at], 2) if width else 0
 
     def take_bits(self, count: int) -> U8:
         """The next `count` bits: uint8 `[count]` of zeros and ones."""
-        return np.frombuffer(self._advance(count), np.uint8) - ZERO
+        return self.peek(self._advance(count), count)
+
+    def take_bytes(self, count: int) -> U8:
+        """The next `count` whole bytes, wherever the first begins: uint8 `[count]`."""
+        start = self._advance(8 * count)
+        window = self._padded[start >> 3 : (start >> 3) + count + 1].astype(np.uint16)
+        return (((window[:-1] << 8 | window[1:]) << (start & 7)) >> 8).astype(np.uint8)
+
+    def take_each(self, count: int, width: int) -> I64:
+        """The next `count` unsigned integers of `width` ≤ 56 bits each: int64 `[count]`."""
+        start, taken = self._advance(width * count), np.empty(count, np.int64)
+        for first in range(0, count, CHUNK):
+            places = np.arange(first, min(first + CHUNK, count))
+            taken[places] = self.peek_each(start + width * places, width)
+        return taken
 
     def peek(self, start: int, most: int) -> U8:
         """The bits from `start`, at most so many and none beyond the end: uint8 of zeros and ones."""
-        return np.frombuffer(self.digits[start : start + most], np.uint8) - ZERO
+        most = max(min(most, len(self.digits) - start), 0)
+        return np.unpackbits(self._padded[start >> 3 : start + most + 7 >> 3])[start & 7 :][:most]
 
     def peek_each(self, starts: I64, width: int) -> I64:
         """The unsigned integers of `width` ≤ 56 bits at `starts` int64 `[k]`; beyond the end all bits are zero."""
-        words = np.ndarray((len(self._data) + 1,), ">u8", self._data + bytes(8), strides=(1,))
-        eight = words[np.minimum(starts >> 3, len(self._data))].astype(np.uint64)
+        words = np.ndarray((len(self._padded) - 7,), ">u8", self._padded, strides=(1,))
+        eight = words[np.minimum(starts >> 3, len(words) - 1)].astype(np.uint64)
         whole = eight << (starts & 7).astype(np.uint64)
         return (whole >> np.uint64(64 - width)).astype(np.int64) if width else np.zeros_like(starts)
 
@@ -69,17 +92,17 @@ class BitReader:
 
     def finish(self) -> None:
         """Refuse anything after the last symbol but less than a byte of zero padding."""
-        rest = self.digits[self.at :]
-        if len(rest) >= 8 or b"1" in rest:
-            raise DecodeError(f"{len(rest)} bits follow the last symbol of the frame: not of this layout and plan")
+        left = len(self.digits) - self.at
+        if left >= 8 or self.digits.find(b"1", self.at) >= 0:
+            raise DecodeError(f"{left} bits follow the last symbol of the frame: not of this layout and plan")
 
-    def _advance(self, width: int) -> bytes:
+    def _advance(self, width: int) -> int:
+        """Pass over `width` bits; returns where they begin."""
         end = self.at + width
         if end > len(self.digits):
             raise DecodeError(f"frame ends at bit {len(self.digits)}, {end} are needed: it is truncated")
-        taken = self.digits[self.at : end]
-        self.at = end
-        return taken
+        start, self.at = self.at, end
+        return start
 
 
 def laid(numbers: I64, ends: I64, widths: I64, total: int) -> U8:

@@ -68,8 +68,7 @@ class EdenCodec:
             raise DecodeError(f"scale {scale} of an EDEN frame: it must be positive and finite")
         rotated = np.zeros(rotation.size)
         for members, width in rotation.widths(8 * (wanted - HEAD_BYTES)):
-            codes = reader.take_bits(width * len(members)).reshape(len(members), width)
-            rotated[members] = CENTROIDS[width][codes @ (1 << np.arange(width)[::-1])]
+            rotated[members] = CENTROIDS[width][reader.take_each(len(members), width)]
         values = np.clip(scale * rotation.undo(rotated), -LARGEST_FLOAT, LARGEST_FLOAT)
         return SparseUpdate(layout.size, np.arange(layout.size), values[: layout.size].astype(np.float32))
 

@@ -64,7 +64,7 @@ def read_floats(frame: bytes, wire_id: int, layout: Layout) -> SparseUpdate:
         raise DecodeError(f"{len(frame)} bytes are no frame of codec {wire_id} for a layout of {layout.size} values")
     reader = BitReader(frame[1:])
     indices = read_positions(reader, one_group(layout))
-    values = np.packbits(reader.take_bits(VALUE_BITS * len(indices))).view(">f4").astype(np.float32)
+    values = reader.take_bytes(VALUE_BITS // 8 * len(indices)).view(">f4").astype(np.float32)
     reader.finish()
     if not np.isfinite(values).all():
         raise DecodeError("the frame holds NaN or infinity: refuse the update")

@@ -82,7 +82,7 @@ def likely_edge(signed: U32, most: int) -> int:
     highest = int(cell.max())
     reached = np.bincount(np.minimum(highest - cell, FARTHEST)).cumsum()
     below = int(reached.searchsorted(wanted))
-    edge = highest - below << FINE_SHIFT if below < min(len(reached), FARTHEST) else 0
+    edge = highest - below << FINE_SHIFT if below < min(len(reached), int(FARTHEST)) else 0
     return min(max(edge, 1 << BIN_SHIFT), INFINITY_BITS)
 
 

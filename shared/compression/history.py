@@ -13,6 +13,9 @@ RECENT_FRAMES = 8
 """Frames whose very positions are remembered: what was delivered a moment ago often has nothing left to deliver."""
 
 COUNT_SHIFT = 8
+LEAST_GAP = 8
+"""The positions of a frame that sends more than every eighth value are not remembered: they say and cost too much."""
+
 MEMORY_SHIFT = 3
 """A count is kept in steps of 1/256, and each frame leaves 7/8 of what was there before it."""
 
@@ -53,11 +56,12 @@ class SendHistory:
         repeats = np.zeros((2, RECENT_FRAMES), np.int64)
         for age, before in enumerate(self.recent):
             repeats[:, age] = len(np.intersect1d(before, sent, assume_unique=True)), len(before)
+        kept = sent if LEAST_GAP * len(sent) <= layout.size else sent[:0]
         return type(self)(
             _faded(self.blocks, blocks),
             _faded(self.columns, columns),
             _faded(self.repeats, repeats),
-            (sent, *self.recent[: RECENT_FRAMES - 1]),
+            (kept, *self.recent[: RECENT_FRAMES - 1]),
             hashlib.sha256(self.tag + np.ascontiguousarray(sent, "<i8").tobytes()).digest()[:TAG_BYTES],
         )
 

@@ -27,7 +27,7 @@ PACKED = 7
 CLASSES_PER_PACK = 5
 PACK_BITS = 16
 PACK_WEIGHTS = NUM_CLASSES ** np.arange(CLASSES_PER_PACK)
-LARGEST_STEP = 7
+LARGEST_STEP, LARGEST_STEP_BITS = 7, 5
 GAIN_BITS = 4
 PLAIN_GAIN_EIGHTHS = 8
 MOST_GAIN_EIGHTHS = PLAIN_GAIN_EIGHTHS + (1 << GAIN_BITS) - 1
@@ -104,6 +104,8 @@ class Plan:
     @classmethod
     def from_bytes(cls, data: bytes, layout: Layout) -> Self:
         """What `to_bytes` wrote for `layout`; raises `DecodeError` on anything else."""
+        if len(data) > _most_bytes(layout):
+            raise DecodeError(f"{len(data)} bytes are no plan for the {layout.num_blocks} blocks of this layout")
         reader = BitReader(data)
         budget_bytes = reader.take(reader.take(WIDTH_BITS) + 1)
         gain_eighths = PLAIN_GAIN_EIGHTHS + reader.take(GAIN_BITS)
@@ -159,6 +161,13 @@ def _read_steps(reader: BitReader, columns: int) -> Steps:
     if int(folded.max()) > 2 * LARGEST_STEP:
         raise DecodeError(f"the plan holds a column step beyond {LARGEST_STEP} octaves: refuse it")
     return np.where(folded & 1, -(folded >> 1) - 1, folded >> 1).astype(np.int8)
+
+
+def _most_bytes(layout: Layout) -> int:
+    """The longest canonical form: the widest budget, packed classes, and steps in five bits each, which hold any."""
+    head = WIDTH_BITS + MOST_BUDGET_BYTES.bit_length() + GAIN_BITS + 1
+    classes = PARAMETER_BITS + PACK_BITS * -(-layout.num_blocks // CLASSES_PER_PACK) + 1
+    return -(-(head + classes + PARAMETER_BITS + LARGEST_STEP_BITS * layout.num_columns) // 8)
 
 
 def _write_classes(writer: BitWriter, classes: Classes) -> None:

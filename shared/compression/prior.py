@@ -1,6 +1,7 @@
 """Where a frame's partition into density classes comes from: plan and history, or bytes of the frame itself."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -13,17 +14,18 @@ from shared.compression.grouping import Grouping
 from shared.compression.histogram import BIN_SHIFT
 from shared.compression.marks import Marks
 from shared.compression.plan import DENSEST_CLASS, NUM_CLASSES, Classes, Plan, plan_from_densities
-from shared.compression.rice import F64, covering_parameter, decode_gaps, expected_length
+from shared.compression.rice import F64, LN_2, covering_parameter, decode_gaps, expected_length
 from shared.compression.value_grouping import ValueGrouping
 from shared.errors import DecodeError
 from shared.layout import I64, Layout
 
-PLAN_CHECK_BYTES = 1
-"""The round in the update's header tells the plan already; this byte only catches a mix-up of plans."""
+CHECK_BITS = 8
+"""The update's header tells the round and so the plan, the command the history: this only catches a mix-up."""
 
-HISTORY_CHECK_BYTES = 2
 CLASS_BITS = 3
 """A class in a frame: 0 for dead, 1 to 7 for the densities of classes 2 to 8."""
+
+LEAST_LIVE_CLASS = 2
 
 MARK_PARAMETER_BITS = 4
 
@@ -45,7 +47,7 @@ class PriorKind(IntEnum):
 
 
 KIND_BITS = 2
-CHECK_BYTES = {PriorKind.PUBLIC: PLAN_CHECK_BYTES, PriorKind.CLIENT: HISTORY_CHECK_BYTES}
+SHARED = (PriorKind.PUBLIC, PriorKind.CLIENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class Prior:
     def tensors(cls, sent: I64, layout: Layout) -> "Prior":
         """A class for each tensor, from the number of values that each block sends: int64 `[blocks]`."""
         counts, sizes = (np.add.reduceat(of_block, layout.tensor_blocks) for of_block in (sent, layout.block_sizes))
-        classes = plan_from_densities(counts / sizes)
+        classes = _revived(plan_from_densities(counts / sizes), sizes, counts)
         return cls(PriorKind.TENSORS, _unfold(_fold(classes)).astype(np.uint8)[layout.block_tensor])
 
     @classmethod
@@ -115,8 +117,8 @@ class Prior:
         rest, others = layout.size - extent, float(np.add.reduce(counts)) - count
         marks = expected_length(np.array([float(len(sent))]), keys)
         best = int((expected_length(extent, count) + expected_length(rest, others) + marks).argmin())
-        densities = np.array([count[best] / extent[best], others[best] / max(rest[best], 1.0)])
-        classes = np.full(layout.num_blocks, _unfold(_fold(plan_from_densities(densities)))[1], np.uint8)
+        sparse = _sparse_class(*(int(of_split[best]) for of_split in (extent, count, rest, others)))
+        classes = np.full(layout.num_blocks, sparse, np.uint8)
         classes[used[cell <= ends[best]]] = DENSEST_CLASS
         return cls(PriorKind.BLOCKS, classes)
 
@@ -126,14 +128,14 @@ class Prior:
             return KIND_BITS + CLASS_BITS + MARK_PARAMETER_BITS + self._marks(layout).length
         if self.kind is PriorKind.TENSORS:
             return KIND_BITS + CLASS_BITS * len(layout.tensors)
-        return KIND_BITS + (1 + 8 * CHECK_BYTES[self.kind] if self.kind in CHECK_BYTES else 0)
+        return KIND_BITS + (1 + CHECK_BITS if self.kind in SHARED else 0)
 
     def write(self, writer: BitWriter, layout: Layout, plan: Plan) -> None:
         """Write the kind and whatever the receiver lacks."""
         writer.put(min(self.kind, PriorKind.PUBLIC), KIND_BITS)
-        if self.kind in CHECK_BYTES:
+        if self.kind in SHARED:
             writer.put(self.kind is PriorKind.CLIENT, 1)
-            writer.put(int.from_bytes(_check(self.kind, plan), "big"), 8 * CHECK_BYTES[self.kind])
+            writer.put(_check(self.kind, plan), CHECK_BITS)
         elif self.kind is PriorKind.TENSORS:
             for value in _fold(self.classes[layout.tensor_blocks]).tolist():
                 writer.put(value, CLASS_BITS)
@@ -167,8 +169,7 @@ class Prior:
 
     @classmethod
     def _read_shared(cls, kind: PriorKind, reader: BitReader, layout: Layout, plan: Plan) -> "Prior":
-        check = reader.take(8 * CHECK_BYTES[kind]).to_bytes(CHECK_BYTES[kind], "big")
-        if check != _check(kind, plan):
+        if reader.take(CHECK_BITS) != _check(kind, plan):
             what = "plan" if kind is PriorKind.PUBLIC else "plan and history of sends"
             raise DecodeError(f"frame of another {what} than the receiver's: it must be that round's plan")
         prior = cls.shared(plan if kind is PriorKind.CLIENT else plan.knowing(None), layout)
@@ -182,12 +183,12 @@ def is_of_client(reader: BitReader) -> bool:
     return reader.take(KIND_BITS) == PriorKind.PUBLIC and reader.take(1) == 1
 
 
-def _check(kind: PriorKind, plan: Plan) -> bytes:
+def _check(kind: PriorKind, plan: Plan) -> int:
     """What a frame carries so that one made with another plan or history is refused."""
     if kind is PriorKind.PUBLIC:
-        return plan.digest[:PLAN_CHECK_BYTES]
+        return plan.digest[0]
     tag = plan.history.tag if plan.history is not None else b""
-    return hashlib.sha256(plan.digest + tag).digest()[:HISTORY_CHECK_BYTES]
+    return hashlib.sha256(plan.digest + tag).digest()[0]
 
 
 def expected_lengths(priors: list[Prior], sent: I64, layout: Layout) -> F64:
@@ -223,6 +224,36 @@ def _from_densest(cell: I64, weights: F64 | None) -> F64:
     """The sum of what belongs to the densest cells, or the number of them, for each cell: float64 `[cells]`."""
     summed: F64 = np.bincount(cell, weights).astype(np.float64, copy=False)
     return summed.cumsum()
+
+
+def _sparse_class(extent: int, count: int, rest: int, others: int) -> int:
+    """The class for blocks of `rest` values that send `others`, when key blocks of `extent` values send `count`.
+
+    It is the one whose Rice parameter, which follows from that of the key blocks, is shortest: dead blocks have one
+    that suits no more than a few values.
+    """
+    covering = covering_parameter(rest)
+    key = max(math.frexp(LN_2 * extent / count)[1] - 1, 0)
+    lengths = {0: others * (covering + 1) + 1}
+    for density in range(LEAST_LIVE_CLASS, DENSEST_CLASS + 1):
+        parameter = min(key + DENSEST_CLASS - density, covering)
+        lengths[density] = others * (parameter + 1) + (rest >> parameter)
+    return min(lengths, key=lengths.__getitem__)
+
+
+def _revived(classes: Classes, sizes: I64, counts: I64) -> Classes:
+    """The classes of tensors, with class 2 for those dead or of class 1 that send enough to be shorter so."""
+    faint = classes < LEAST_LIVE_CLASS
+    sending = (faint & (counts > 0)).nonzero()[0]
+    if not len(sending):
+        return classes
+    key = max(math.frexp(LN_2 / float((counts / sizes).max()))[1] - 1, 0)
+    covering = covering_parameter(int(np.add.reduce(sizes[faint])))
+    parameter = min(key + DENSEST_CLASS - LEAST_LIVE_CLASS, covering)
+    saved = counts[sending] * (covering - parameter) - (sizes[sending] >> parameter)
+    revived = classes.copy()
+    revived[sending[saved > 0]] = LEAST_LIVE_CLASS
+    return revived
 
 
 def _fold(classes: Classes) -> I64:

@@ -2,7 +2,8 @@
 
 D. Alistarh, D. Grubic, J. Li, R. Tomioka, M. Vojnovic, QSGD: Communication-Efficient SGD via Gradient Quantization and
 Encoding, NeurIPS 2017. The number of levels follows from the budget. Positions take Rice's code, as in every codec
-here, in place of Elias's; a frame has the norm as float32, 16 bits of s, positions, signs, and levels.
+here, in place of Elias's; a frame has the norm as float32, 16 bits of s, positions, signs, and levels. As in the
+paper's analysis there is one norm: one for each bucket of 512 values, as in its experiments, would be most of a frame.
 """
 
 import math
@@ -11,7 +12,7 @@ from functools import cache, cached_property
 
 import numpy as np
 
-from shared.compression.bits import ZERO, BitReader, BitWriter
+from shared.compression.bits import ONE, ZERO, BitReader, BitWriter
 from shared.compression.codec import Encoded, SparseUpdate
 from shared.compression.draws import seed_of, uniform_draws
 from shared.compression.histogram import magnitude_bits, magnitudes, signs
@@ -63,7 +64,7 @@ class QsgdCodec:
             raise DecodeError(f"norm {norm} and {levels} levels: both must be positive and finite")
         indices = read_positions(reader, one_group(layout))
         negative = reader.take_bits(len(indices))
-        level = np.array([read_omega(reader, levels) for _ in range(len(indices))], np.int64)
+        level = read_omegas(reader, len(indices), levels)
         reader.finish()
         return SparseUpdate(layout.size, indices, _dequantise(level, norm, levels, negative == 1))
 
@@ -86,14 +87,20 @@ def omega(value: int) -> bytes:
     return f"{code}0".encode()
 
 
-def read_omega(reader: BitReader, most: int) -> int:
-    """The integer, 1 to `most`, that `omega` coded; raises `DecodeError` on a larger one."""
-    value = 1
-    while reader.take(1):
-        value = 1 << value | reader.take(value)
-        if value > most:
-            raise DecodeError(f"level {value} of {most}: the frame is damaged")
-    return value
+def read_omegas(reader: BitReader, count: int, most: int) -> I64:
+    """The `count` integers, 1 to `most`, that `omega` coded: int64 `[count]`; raises `DecodeError` on a larger one."""
+    digits, at, end = reader.digits, reader.at, len(reader.digits)
+    values = np.ones(count, np.int64)
+    for place in range(count):
+        value = 1
+        while at < end and digits[at] == ONE:
+            at, value = at + value + 1, int(digits[at : at + value + 1], 2)
+            if value > most:
+                raise DecodeError(f"a level is above the {most} of this frame: it is damaged")
+        at += 1
+        values[place] = value
+    reader.skip(at - reader.at)
+    return values
 
 
 @dataclass(frozen=True)

@@ -184,8 +184,10 @@ def _decode_few(reader: BitReader, after: int, end: int, parameter: int) -> I64:
     """What follows each of the next positions of one group, at most `FEW`, one after another; none past its end."""
     digits, at = reader.digits, reader.at
     width, marker_value = parameter + 1, (1 << parameter) - 1
+    # All bits that so many positions of this group can take: zeros behind it are not searched once for every group.
+    last = at + (end - after >> parameter) + FEW * width
     found: list[int] = []
-    while len(found) < FEW and (marker := digits.find(b"1", at)) >= 0:
+    while len(found) < FEW and (marker := digits.find(b"1", at, last)) >= 0:
         reach = after + ((marker - at) << parameter)
         if reach >= end:
             break

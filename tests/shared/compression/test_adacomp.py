@@ -1,6 +1,6 @@
 import numpy as np
 
-from shared.compression.adacomp import AdaCompCodec, bin_starts
+from shared.compression.adacomp import AdaCompCodec, bin_starts, selected
 from shared.compression.plan import Plan
 from shared.compression.registry import codec_for_update
 from shared.layout import Layout
@@ -42,11 +42,18 @@ def test_without_the_latest_update_the_residual_counts_as_zero() -> None:
     np.testing.assert_array_equal(delivered.indices, np.flatnonzero(2 * np.abs(total) >= largest))
 
 
-def test_bins_grow_until_the_frame_fits_the_budget(watch_layout: Layout) -> None:
+def test_bins_are_doubled_until_the_frame_fits_the_budget(watch_layout: Layout) -> None:
     random = np.random.default_rng(0)
     latest = random.standard_normal(watch_layout.size).astype(np.float32)
     total = latest + 5 * random.standard_normal(watch_layout.size).astype(np.float32)
-    codec = AdaCompCodec(latest)
-    paper = codec.encode(total, watch_layout, AMPLE)
-    tight = codec.encode(total, watch_layout, Plan(200))
-    assert len(tight.frame) <= 200 < len(paper.frame)
+    codec, by_bins = AdaCompCodec(latest), []
+    for factor in (1, 2, 4, 8, 16):
+        starts = bin_starts(watch_layout, factor)
+        largest = np.repeat(np.maximum.reduceat(np.abs(total), starts), np.diff(starts, append=watch_layout.size))
+        by_bins.append(selected(total.astype(np.float64), latest.astype(np.float64), largest.astype(np.float64)))
+    budget_bytes = AMPLE.budget_bytes
+    for indices in by_bins:
+        encoded = codec.encode(total, watch_layout, Plan(budget_bytes))
+        assert encoded.delivered.indices.tolist() == indices.tolist()
+        assert len(encoded.frame) <= budget_bytes
+        budget_bytes = len(encoded.frame) - 1

@@ -1,9 +1,11 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.compression.bits import BitReader, BitWriter
+from shared.compression.bits import CHUNK, BitReader, BitWriter
 from shared.errors import DecodeError
 
 
@@ -52,3 +54,47 @@ def test_integers_anywhere_are_those_that_taking_them_gives(data: bytes, width: 
     assert reader.peek_each(np.array([start]), width).tolist() == [wanted]
     assert reader.peek(start, width).tolist() == [int(bit) for bit in reader.digits[start : start + width].decode()]
     assert reader.at == 0
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.binary(min_size=1, max_size=60), st.integers(1, 56), st.data())
+def test_many_integers_at_once_are_those_taken_one_by_one(data: bytes, width: int, draw: st.DataObject) -> None:
+    start = draw.draw(st.integers(0, 8 * len(data)))
+    count = (8 * len(data) - start) // width
+    one_by_one, at_once, in_bytes = BitReader(data), BitReader(data), BitReader(data)
+    for reader in (one_by_one, at_once, in_bytes):
+        reader.skip(start)
+    assert at_once.take_each(count, width).tolist() == [one_by_one.take(width) for _ in range(count)]
+    assert at_once.at == one_by_one.at
+    whole = (8 * len(data) - start) // 8
+    np.testing.assert_array_equal(in_bytes.take_bytes(whole), np.packbits(BitReader(data).peek(start, 8 * whole)))
+    with pytest.raises(DecodeError, match="truncated"):
+        at_once.take_each(1, width)
+    with pytest.raises(DecodeError, match="truncated"):
+        in_bytes.take_bytes(1)
+
+
+def test_integers_come_back_across_the_bounds_of_a_chunk() -> None:
+    values = np.random.default_rng(0).integers(0, 1 << 11, CHUNK + 100)
+    writer = BitWriter()
+    writer.put(1, 3)
+    writer.put_bits((values[:, np.newaxis] >> np.arange(11)[::-1] & 1).astype(np.uint8).reshape(-1))
+    reader = BitReader(writer.to_bytes())
+    assert len(writer.to_bytes()) > CHUNK
+    assert reader.take(3) == 1
+    np.testing.assert_array_equal(reader.take_each(len(values), 11), values)
+    reader.finish()
+
+
+def test_reading_a_frame_holds_its_digits_once() -> None:
+    data = bytes(300_000)
+    tracemalloc.start()
+    try:
+        reader = BitReader(data)
+        reader.skip(4 * len(data))
+        with pytest.raises(DecodeError):
+            reader.finish()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * len(data)

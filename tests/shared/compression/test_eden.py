@@ -86,6 +86,22 @@ def test_the_mean_over_rotations_approaches_the_update(bits: float) -> None:
     assert averaged < 1.15 * single / seeds
 
 
+@pytest.mark.parametrize("bits", [0.25, 0.5, 1, 1.5, 3])
+def test_the_scale_makes_every_frame_deliver_the_update_in_its_own_direction(bits: float) -> None:
+    """The paper's S = ‖u‖² / ⟨c, rotated u⟩: whatever the rotation, ⟨delivered, u⟩ = ‖u‖². Unbiased follows."""
+    update = skewed_update()
+    delivered = delivered_under_seeds(update, bits, 5)
+    np.testing.assert_allclose(delivered @ update, update @ update, rtol=1e-5)
+
+
+def test_which_values_get_a_bit_more_is_drawn_with_the_rotation() -> None:
+    (first, _), (other, _) = (Rotation.of(seed, 1_024).widths(512)[0] for seed in (1, 2))
+    assert len(first) == len(other) == 512
+    for members in (first, other):
+        assert 150 < np.count_nonzero(members < 512) < 350
+    assert set(first.tolist()) != set(other.tolist())
+
+
 @pytest.mark.parametrize("budget_bytes", [8, 100, 263, 400, 1_000, 1_031])
 def test_the_budget_is_filled_up_to_four_bits_a_value(budget_bytes: int) -> None:
     update = skewed_update().astype(np.float32)

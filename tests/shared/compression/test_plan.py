@@ -72,6 +72,15 @@ def test_a_truncated_or_longer_plan_is_refused(levels: list[int], data: st.DataO
             Plan.from_bytes(broken, LAYOUT)
 
 
+def test_the_longest_plan_comes_back_and_a_longer_one_is_refused_unread() -> None:
+    levels = np.random.default_rng(0).integers(0, DENSEST_CLASS + 1, BLOCKS, np.uint8)
+    longest = Plan(MOST_BUDGET_BYTES, levels, np.full(LAYOUT.num_columns, LARGEST_STEP, np.int8)).to_bytes()
+    assert Plan.from_bytes(longest, LAYOUT).budget_bytes == MOST_BUDGET_BYTES
+    for more in (1, 1_000_000):
+        with pytest.raises(DecodeError, match=f"{len(longest) + more} bytes are no plan"):
+            Plan.from_bytes(longest + bytes(more), LAYOUT)
+
+
 @pytest.mark.parametrize("budget_bytes", [0, -1, MOST_BUDGET_BYTES + 1])
 def test_a_budget_out_of_range_is_refused(budget_bytes: int) -> None:
     with pytest.raises(DecodeError, match="budget"):

@@ -36,8 +36,8 @@ def test_every_prior_comes_back_in_the_announced_length(sent: I64) -> None:
     [
         (PLAN, PriorKind.PUBLIC, 11),
         (Plan(300, PLAN.density_classes, STEPS), PriorKind.PUBLIC, 11),
-        (PLAN.knowing(HISTORY), PriorKind.CLIENT, 19),
-        (Plan(300).knowing(HISTORY), PriorKind.CLIENT, 19),
+        (PLAN.knowing(HISTORY), PriorKind.CLIENT, 11),
+        (Plan(300).knowing(HISTORY), PriorKind.CLIENT, 11),
     ],
 )
 def test_what_both_ends_know_comes_back_at_the_price_of_a_check(plan: Plan, kind: PriorKind, bits: int) -> None:
@@ -102,3 +102,23 @@ def test_the_prior_that_knows_where_values_are_is_expected_to_be_shorter() -> No
     sent = np.where(np.arange(BLOCKS) % 5 == 0, 20, 1)
     whole, blocks = expected_lengths([Prior.whole(LAYOUT), Prior.blocks(sent, LAYOUT)], sent, LAYOUT).tolist()
     assert blocks < 0.8 * whole
+
+
+@pytest.mark.parametrize(("others", "sparse"), [(0, 0), (3, 0), (380, 2)])
+def test_blocks_that_are_not_key_are_dead_only_if_they_send_next_to_nothing(others: int, sparse: int) -> None:
+    layout = Layout.of([("weight", (400, 1_000), "weight")])
+    sent = np.zeros(400, np.int64)
+    sent[:others] = 1
+    sent[380:] = 300
+    classes = Prior.blocks(sent, layout).classes
+    assert set(classes[:380].tolist()) == {sparse}
+    assert set(classes[380:].tolist()) == {8}
+
+
+@pytest.mark.parametrize(("faint", "density_class"), [(0, 0), (1, 0), (100, 2)])
+def test_a_faint_tensor_is_dead_only_if_it_sends_next_to_nothing(faint: int, density_class: int) -> None:
+    layout = Layout.of([("dense", (10, 1_000), "weight"), ("faint", (100, 1_000), "weight")])
+    sent = np.zeros(110, np.int64)
+    sent[:10] = 300
+    sent[10 : 10 + faint] = 1
+    assert set(Prior.tensors(sent, layout).classes[10:].tolist()) == {density_class}

@@ -6,11 +6,12 @@ import pytest
 from shared.compression.bits import BitReader
 from shared.compression.draws import uniform_draws
 from shared.compression.plan import Plan
-from shared.compression.qsgd import QsgdCodec, omega, quantise, read_omega
+from shared.compression.qsgd import QsgdCodec, omega, quantise, read_omegas
 from shared.errors import DecodeError
 from shared.layout import Layout
 
 CODEC = QsgdCodec()
+LEVELS = [3, 1, 700, 2, 16, 1, 65, 5, 1]
 
 
 def test_a_level_is_the_upper_with_the_probability_of_the_rest() -> None:
@@ -42,10 +43,27 @@ def test_every_level_comes_back_and_one_above_the_most_is_refused() -> None:
     for value in (*range(1, 300), 65_535):
         code = omega(value).decode()
         data = int(code.ljust(40, "0"), 2).to_bytes(5, "big")
-        assert read_omega(BitReader(data), value) == value
+        assert read_omegas(BitReader(data), 1, value).tolist() == [value]
         if value > 1:
-            with pytest.raises(DecodeError, match="level"):
-                read_omega(BitReader(data), value - 1)
+            with pytest.raises(DecodeError, match="a level is above"):
+                read_omegas(BitReader(data), 1, value - 1)
+
+
+def test_levels_one_after_another_come_back_and_ones_that_the_end_cuts_off_are_refused() -> None:
+    code = b"".join(map(omega, LEVELS)).decode()
+    data = int(code, 2).to_bytes(len(code) // 8, "big")
+    reader = BitReader(data)
+    assert len(code) == 8 * len(data)
+    assert read_omegas(reader, len(LEVELS), 1_000).tolist() == LEVELS
+    reader.finish()
+    for cut in range(len(data)):
+        with pytest.raises(DecodeError, match="truncated"):
+            read_omegas(BitReader(data[:cut]), len(LEVELS), 1_000)
+
+
+def test_a_level_of_many_thousand_bits_is_refused_like_any_other() -> None:
+    with pytest.raises(DecodeError, match="above the 65535"):
+        read_omegas(BitReader(b"\xff" * 10_000), 1, 65_535)
 
 
 def test_more_bytes_buy_more_levels_down_to_one_level(watch_layout: Layout) -> None:

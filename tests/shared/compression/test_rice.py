@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -178,3 +180,24 @@ def test_a_position_that_the_end_cuts_off_is_refused(zeros: int) -> None:
     data = np.packbits([0] * zeros + [0, 0, 0, 1, 1, 1, 1, 1]).tobytes()
     with pytest.raises(DecodeError, match="truncated"):
         decode_gaps(BitReader(data), np.array([0, 1 << 20]), np.array([5]))
+
+
+class CountingDigits(bytearray):
+    """Digits that count how many of them were searched."""
+
+    searched = 0
+
+    def find(self, *arguments: Any) -> int:
+        start, end = arguments[1], min([len(self), *arguments[2:]])
+        found = super().find(arguments[0], start, end)
+        self.searched += (end if found < 0 else found) - start
+        return found
+
+
+@pytest.mark.parametrize("parameter", [0, 7, 31])
+def test_zeros_are_not_searched_anew_for_every_group(parameter: int) -> None:
+    bounds = np.arange(0, 100_100, 100)
+    reader = BitReader(bytes(20_000))
+    reader.digits = digits = CountingDigits(reader.digits)
+    assert not len(decode_gaps(reader, bounds, np.full(1_000, parameter)))
+    assert 0 < digits.searched < 5_000 * 1_000

@@ -90,3 +90,21 @@ def test_values_that_are_all_alike_are_sent_within_the_budget(small_layout: Layo
     encoded = SidcoCodec().encode(np.full(small_layout.size, 0.5, np.float32), small_layout, Plan(100))
     assert len(encoded.delivered.indices) > 0
     assert len(encoded.frame) <= 100
+
+
+@pytest.mark.parametrize(
+    ("family", "first", "later"),
+    [
+        ("exponential", exponential_threshold, exponential_threshold),
+        ("gamma", gamma_threshold, pareto_threshold),
+        ("pareto", pareto_threshold, pareto_threshold),
+    ],
+)
+def test_a_family_fits_all_values_and_then_their_exceedances_as_in_the_paper(
+    family: Family, first: Callable[[F64, float], float], later: Callable[[F64, float], float]
+) -> None:
+    values = np.abs(RANDOM.standard_t(4, 10_000))
+    one, two, *_ = staged_thresholds(values, 0.01, family)
+    assert one == first(values, 0.01)
+    reached = first(values, 0.25)
+    assert two == reached + later(values[values > reached] - reached, 0.04)

@@ -1,11 +1,14 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from shared.compression.magnitudes import BASE_BITS
 from shared.compression.plan import Plan
-from shared.compression.stc import StcCodec
+from shared.compression.stc import PARAMETER_BITS, StcCodec
 from shared.layout import F32, Layout
 
 CODEC = StcCodec()
@@ -38,3 +41,17 @@ def test_the_largest_values_are_sent_as_their_mean_magnitude() -> None:
 def test_the_budget_is_filled(watch_layout: Layout, budget_bytes: int) -> None:
     update = np.random.default_rng(0).standard_t(4, watch_layout.size).astype(np.float32)
     assert 0.97 * budget_bytes <= len(CODEC.encode(update, watch_layout, Plan(budget_bytes)).frame) <= budget_bytes
+
+
+@pytest.mark.parametrize("budget_bytes", [60, 250, 1_000])
+def test_positions_take_the_golomb_code_of_the_paper(watch_layout: Layout, budget_bytes: int) -> None:
+    """Its parameter b* = 1 + ⌊log2(ln(φ - 1) / ln(1 - p))⌋, and b* + 1 / (1 - (1 - p)^(2^b*)) bits a position."""
+    update = np.random.default_rng(0).standard_normal(watch_layout.size).astype(np.float32)
+    encoded = CODEC.encode(update, watch_layout, Plan(budget_bytes))
+    count = len(encoded.delivered.indices)
+    share = count / watch_layout.size
+    best = 1 + math.floor(math.log2(math.log((math.sqrt(5) - 1) / 2) / math.log(1 - share)))
+    assert encoded.frame[1] >> 3 == best
+    bits_per_value = 1 + best + 1 / (1 - (1 - share) ** (1 << best))
+    bits = 8 + PARAMETER_BITS + BASE_BITS + count * bits_per_value
+    assert len(encoded.frame) == pytest.approx(bits / 8, rel=0.02)
