@@ -82,3 +82,5 @@ if __name__ == "__main__":
         main()
     except GradsieveError as error:
         sys.exit(f"scripts/bench: {error}")
+    except KeyboardInterrupt:
+        sys.exit("scripts/bench: interrupted; finished runs are kept, and the same command goes on from there")

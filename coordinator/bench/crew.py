@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing.queues import SimpleQueue
@@ -75,8 +77,17 @@ def _progress(console: Console) -> Progress:
 
 def _enter(rounds: "SimpleQueue[int]") -> None:
     global _rounds
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers itself
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     _rounds = rounds
+
+
+def _end_with_parent() -> None:
+    """Leave nothing behind when the parent is killed: a worker would wait for its next cell for ever."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _run(cell: Cell) -> RowFields:
