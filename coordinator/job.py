@@ -23,6 +23,9 @@ Share = Annotated[float, Field(gt=0, le=1)]
 CodecName = Annotated[str, AfterValidator(_known_codec)]
 
 
+PriorName = Literal["client", "public", "both", "none"]
+
+
 class JobPart(BaseModel):
     """Root of the job's tables: frozen; unknown keys, infinities and NaN rejected."""
 
@@ -53,7 +56,7 @@ class Sieve(JobPart):
     """How updates travel up."""
 
     codec: CodecName = Field("partition", description="name of a codec; see docs/compression.md")
-    prior: Literal["client", "public", "both", "none"] = Field(
+    prior: PriorName = Field(
         "client", description="what predicts where values are sent: a client's own frames, the plan, both, or nothing"
     )
     budget_bytes: int = Field(300, ge=16, description="codec frame of one update")

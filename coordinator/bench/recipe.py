@@ -4,10 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from coordinator.job import Downlink, Fleet, Job, Server, Sieve, Work
+from coordinator.job import Downlink, Fleet, Job, PriorName, Server, Sieve, Work
 from coordinator.predictor import Trust
 
-Prior = Literal["client", "public", "both", "none"]
 OptionValue = bool | int | float | str
 LEAST_BUDGET_BYTES = 16
 
@@ -25,7 +24,7 @@ class Recipe:
 
     codec: str
     ratio: float = 1.0
-    prior: Prior = "none"
+    prior: PriorName = "none"
     rounds: int = 40
     steps: int = 20
     batch_size: int = 32

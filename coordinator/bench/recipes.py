@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from coordinator.bench.recipe import Prior, Recipe
+from coordinator.bench.recipe import Recipe
+from coordinator.job import PriorName
 from coordinator.tasks.registry import array_task_by_name
 from shared.compression.rice import expected_length
 
@@ -61,7 +62,7 @@ def ratio_of(codec: str, density: float) -> float:
     return round(32e6 / bits, 1)
 
 
-def sieved(recipe: Recipe, codec: str, ratio: float, prior: Prior = "none") -> Recipe:
+def sieved(recipe: Recipe, codec: str, ratio: float, prior: PriorName = "none") -> Recipe:
     """The recipe with another codec and nothing else: deep gradient compression has a plain residual here too."""
     return replace(
         recipe,

@@ -262,7 +262,7 @@ def test_device_whose_deltas_would_cost_more_than_the_model_fetches_the_model(tm
     world.wake()
     world.ask()
     world.sleep()
-    for _ in range(10):
+    for _ in range(16):
         world.next_round()
     world.wake()
     world.ask()

@@ -5,8 +5,9 @@ import pytest
 
 from coordinator.bench.compression_claims import claims_of, codec_target, within_ratios
 from coordinator.bench.matrix import Headline
-from coordinator.bench.recipe import Prior, Recipe
+from coordinator.bench.recipe import Recipe
 from coordinator.bench.setting import settings_of, targets_of
+from coordinator.job import PriorName
 
 HERE = Headline("digits", "dirichlet-0.5")
 WHOLE = 1_000_000
@@ -99,7 +100,7 @@ def test_both_ways_count_frames_deltas_and_plans_and_the_first_model_only_where_
 
 
 def test_frames_are_compared_as_sums_over_rows() -> None:
-    budgets: list[tuple[int, Prior, int]] = [(10, "public", 900), (10, "client", 700), (20, "client", 100)]
+    budgets: list[tuple[int, PriorName, int]] = [(10, "public", 900), (10, "client", 700), (20, "client", 100)]
     rows = [
         row(Recipe("partition", ratio=ratio, prior=prior, study="codec"), RISING, 600, frame_bits=1050 * ratio,
             ideal_bits=1000 * ratio, mask_bits=mask, stc_mask_bits=1000)

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from coordinator.bench.federation import Federation
-from coordinator.bench.recipe import Prior, Recipe
+from coordinator.bench.recipe import Recipe
 from coordinator.cohort import cohort
+from coordinator.job import PriorName
 from shared.compression.codec import Encoded, SparseUpdate
 from shared.compression.partition import PartitionCodec
 from shared.compression.plan import Plan
@@ -27,7 +28,7 @@ def played(federation: Federation, rounds: int = 3) -> Federation:
 
 @pytest.mark.parametrize("prior", ["none", "public", "client"])
 def test_a_sieved_federation_learns_as_a_dense_one_does_from_a_fortieth_of_the_bytes(
-    federate: Federate, prior: Prior
+    federate: Federate, prior: PriorName
 ) -> None:
     dense = played(federate(DENSE))
     sieved = played(federate(replace(DENSE, codec="partition", ratio=40, prior=prior)))
