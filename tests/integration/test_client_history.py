@@ -1,4 +1,4 @@
-"""A client's history of sends, kept at both ends through refusals, losses and restarts; only the training is made up."""
+"""A client's history of sends, kept at both ends through refusals, losses and restarts; training alone is made up."""
 
 import shutil
 import tempfile
