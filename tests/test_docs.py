@@ -91,6 +91,8 @@ def model_defaults(model: type[BaseModel], prefix: str = "", optional: bool = Fa
 def as_toml(value: object) -> str:
     if value is None:
         return "none"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     return f'`"{value}"`' if isinstance(value, str | Path) else f"`{value!r}`"
 
 
