@@ -15,6 +15,7 @@ from shared.compression.frame_stats import describe
 from shared.compression.history import SendHistory
 from shared.compression.plan import Plan
 from shared.compression.registry import codec_by_wire_id
+from shared.compression.stc import STC_WIRE_ID
 from shared.errors import DecodeError, FrameError
 from shared.layout import Layout
 from shared.update import UpdateHeader, UpdateObject, base_tag
@@ -61,6 +62,7 @@ class Admission:
         self._server_round = server_round
         self._base_tag = base_tag(base)
         self._largest_bytes = limits.largest_object_bytes or dense_object_bytes(layout)
+        self._largest_frame_bytes = {PARTITION_WIRE_ID: plan.budget_bytes, STC_WIRE_ID: plan.budget_bytes}
         self._largest_norm = limits.largest_norm_ratio * typical_norm if typical_norm else sys.float_info.max
 
     def judge(self, device: str, content: bytes) -> Admitted | Ruling:
@@ -94,6 +96,8 @@ class Admission:
             codec = codec_by_wire_id(frame[0])
         except DecodeError as error:
             return Ruling(Verdict.UNSUPPORTED, str(error))
+        if len(frame) > (most_bytes := self._largest_frame_bytes.get(frame[0], len(frame))):
+            return Ruling(Verdict.TOO_LARGE, f"a frame of {len(frame)} bytes, this round's budget is {most_bytes}")
         try:
             update = codec.decode(frame, self._layout, plan)
         except DecodeError as error:

@@ -19,11 +19,6 @@ class ColumnHistory:
         self._layout = layout
         self.sent: F64 = np.zeros(layout.num_columns)
 
-    @property
-    def is_empty(self) -> bool:
-        """True before any value was sent."""
-        return not self.sent.any()
-
     def observe(self, counts: I64) -> None:
         """Add a round: the values sent by column, int64 `[columns]`, in all updates together."""
         self.sent = MEMORY * self.sent + counts

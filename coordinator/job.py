@@ -23,6 +23,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 CodecName = Annotated[str, AfterValidator(_known_codec)]
 
 
+PARTITION_GAIN_EIGHTHS = 12
 PriorName = Literal["client", "public", "both", "none"]
 
 
@@ -60,14 +61,17 @@ class Sieve(JobPart):
         "client", description="what predicts where values are sent: a client's own frames, the plan, both, or nothing"
     )
     budget_bytes: int = Field(300, ge=16, description="codec frame of one update")
-    plan_rounds: int = Field(1, ge=1, description="rounds from one prediction in the plan to the next")
     columns: bool = Field(True, description="does the plan predict columns, or blocks alone")
-    gain: float = Field(1.5, ge=1, le=2.875, description="what sent magnitudes are multiplied by, in steps of 1/8")
+    gain: float | None = Field(
+        None, ge=1, le=2.875, description="what sent magnitudes are multiplied by, in eighths; 1.5 in partition, else 1"
+    )
 
     @property
     def gain_eighths(self) -> int:
-        """The gain as the plan has it; that of another codec than `partition` is plain."""
-        return round(8 * self.gain) if self.codec == "partition" else PLAIN_GAIN_EIGHTHS
+        """The gain as the plan has it; codecs but `partition` and `stc` deliver plain values whatever it says."""
+        if self.gain is None:
+            return PARTITION_GAIN_EIGHTHS if self.codec == "partition" else PLAIN_GAIN_EIGHTHS
+        return round(8 * self.gain)
 
 
 class Downlink(JobPart):

@@ -16,6 +16,7 @@ from shared.compression.history import SendHistory
 from shared.compression.partition import history_after
 from shared.compression.plan import Plan, plan_from_densities
 from shared.compression.registry import codec_by_name, decode_frame
+from shared.errors import RunError
 from shared.layout import F32, I64, Layout
 from shared.update import UpdateObject
 
@@ -66,8 +67,6 @@ class SieveServer:
         self.predictor = BlockPredictor(layout, job.seed, trust)
         self.columns = ColumnHistory(layout)
         self.histories: dict[str, SendHistory] = {}
-        self._last_plan: Plan | None = None
-        self._plan_age = 0
         self._downlink = codec_by_name(job.downlink.codec)
 
     def history_of(self, device: str) -> SendHistory | None:
@@ -77,13 +76,14 @@ class SieveServer:
         return self.histories.get(device) or SendHistory.empty(self._layout)
 
     def next_plan(self, budget_bytes: int | None = None) -> Plan:
-        """The coming round's plan, under the job's budget or another: a new one when it is due, else the last again."""
+        """What the predictor expects of the coming round, under the job's budget or another.
+
+        Under the prior `client` the plan has no classes: each end knows the client's own sends, and that costs no plan.
+        """
         sieve = self._job.sieve
         plain = Plan(budget_bytes or sieve.budget_bytes, gain_eighths=sieve.gain_eighths)
         if sieve.codec != "partition" or sieve.prior not in ("public", "both"):
             return plain
-        if self._last_plan is not None and self._plan_age % sieve.plan_rounds:
-            return replace(self._last_plan, budget_bytes=plain.budget_bytes)
         classes = plan_from_densities(self.predictor.densities(plain.budget_bytes))
         return replace(plain, density_classes=classes, column_steps=self.columns.steps() if sieve.columns else None)
 
@@ -98,7 +98,6 @@ class SieveServer:
         self.model.step(update, server.momentum, server.learning_rate, self._downlink, downlink.budget_bytes)
         self.predictor.observe(update, gathered.facts, gathered.plan.budget_bytes)
         self.columns.observe(gathered.columns)
-        self._last_plan, self._plan_age = gathered.plan, self._plan_age + 1
 
     def remember(self, gathered: Gathering) -> None:
         """Advance the histories of those whose updates were accepted, whether or not the round's mean counts."""
@@ -110,20 +109,20 @@ class SieveServer:
         state |= {f"predictor.{k}": v for k, v in self.predictor.state().items()}
         state |= {f"columns.{k}": v for k, v in self.columns.state().items()}
         state |= {f"history.{k}": np.frombuffer(v.to_bytes(), np.uint8) for k, v in sorted(self.histories.items())}
-        last_plan = b"" if self._last_plan is None else self._last_plan.to_bytes()
-        plan = {"plan": np.frombuffer(last_plan, np.uint8), "plan_age": np.array(self._plan_age)}
-        return state | plan | {"delta": np.frombuffer(self.model.delta, np.uint8)}
+        return state | {"delta": np.frombuffer(self.model.delta, np.uint8)}
 
     def restore(self, state: Tensors, base: str | None) -> None:
-        """Continue from a checkpoint's arrays, bit for bit; `base` is the digest that the delta starts from."""
+        """Continue from a checkpoint's arrays, bit for bit; `base` is the digest that the delta starts from.
+
+        Raises `RunError` on a checkpoint of an earlier version.
+        """
+        if missing := self.state().keys() - state.keys():
+            raise RunError(f"the checkpoint has no {min(missing)}, an earlier version wrote it: begin a new run")
         self.model.restore(_below("model.", state), base, state["delta"].tobytes())
         self.predictor.restore(_below("predictor.", state))
         self.columns.restore(_below("columns.", state))
         histories = _below("history.", state)
         self.histories = {k: SendHistory.from_bytes(v.tobytes(), self._layout) for k, v in histories.items()}
-        plan = state["plan"].tobytes()
-        self._last_plan = Plan.from_bytes(plan, self._layout) if plan else None
-        self._plan_age = int(state["plan_age"])
 
 
 def _below(prefix: str, state: Tensors) -> dict[str, npt.NDArray[np.generic]]:

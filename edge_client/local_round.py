@@ -8,7 +8,7 @@ import numpy as np
 
 from edge_client.batches import batch_order, shuffled
 from edge_client.orders import TrainOrder
-from edge_client.pending import PendingStore
+from edge_client.pending import PendingStore, PendingUpdate
 from edge_client.runtime import Score
 from edge_client.task import Task
 from shared.compression.history import SendHistory
@@ -16,7 +16,7 @@ from shared.compression.memory import ClientMemory
 from shared.compression.partition import history_after
 from shared.compression.plan import Plan
 from shared.compression.registry import codec_for_update, decode_frame, memory_by_codec
-from shared.errors import DeadlineExceeded
+from shared.errors import DeadlineExceeded, RemoteError
 from shared.layout import F32, Layout
 from shared.update import UpdateHeader, UpdateObject, base_tag, run_tag
 
@@ -104,13 +104,23 @@ def carried_over(store: PendingStore, layout: Layout, codec: str, server_round: 
     except ValueError as error:
         log.warning("what run %s kept does not fit and is dropped: %s", last.run, error)
         return Carried(kind.zero(layout.size))
+    missed_rounds = max(0, server_round - last.server_round - 1)
+    try:
+        return _settled(last, memory, missed_rounds, store.verdict_on(last) is not False, layout)
+    except RemoteError as error:
+        log.warning("what run %s sent last cannot be read and is forgotten: %s", last.run, error)
+        return Carried(memory, missed_rounds)
+
+
+def _settled(last: PendingUpdate, memory: ClientMemory, missed_rounds: int, accepted: bool, layout: Layout) -> Carried:
+    """What is carried over once the verdict on `last` is known; raises `RemoteError` where its bytes are unreadable."""
+    if accepted and not last.history:
+        return Carried(memory, missed_rounds)
     plan = Plan.from_bytes(last.plan, layout) if last.plan else self_contained_plan(layout)
     before = SendHistory.from_bytes(last.history, layout) if last.history else None
-    frame, missed_rounds = UpdateObject.unpack(last.object).frame, max(0, server_round - last.server_round - 1)
-    if before is None and store.verdict_on(last) is not False:
-        return Carried(memory, missed_rounds)
+    frame = UpdateObject.unpack(last.object).frame
     delivered = decode_frame(frame, layout, plan.knowing(before))
-    if store.verdict_on(last) is False:
+    if not accepted:
         return Carried(memory.refused(delivered), missed_rounds, before)
     return Carried(memory, missed_rounds, history_after(before, frame, delivered.indices, layout) if before else None)
 

@@ -106,12 +106,6 @@ class Layout:
         """The index of the tensor that each column belongs to: int64 `[columns]`."""
         return np.repeat(np.arange(len(self.tensors)), np.diff(self.column_starts))
 
-    @cached_property
-    def column_sizes(self) -> I64:
-        """Number of values of each column: int64 `[columns]`."""
-        heights = np.diff(self.offsets) // np.diff(self.column_starts)
-        return np.asarray(heights[self.column_tensor])
-
     @property
     def num_columns(self) -> int:
         """Number of columns."""

@@ -3,7 +3,8 @@
 - `dense`: federated averaging of whole updates with several numbers of local steps; what all targets come from
 - `codec`: all codecs under one optimiser and schedule, each at several budgets
 - `published`: rivals as their papers have them
-- `ours`: our recipe with all levers
+- `ours`: our recipe with all levers; `lent`: the same levers lent to STC
+- `gain`: the sieve without its gain, and STC with it
 - `tasks`: the sieve and STC beside dense, same rounds and steps, over tasks, skews and participation
 - `ablation`: the sieve without one of its parts
 """
@@ -17,6 +18,8 @@ from coordinator.bench.recipes import (
     ABLATIONS,
     LOCAL_STEPS,
     codec_recipes,
+    gain_recipes,
+    lent_recipes,
     our_recipes,
     published_recipes,
     sieved,
@@ -51,7 +54,6 @@ MAIN_SKEWS: dict[str, Skew] = {"watch": "natural", "spoken-digits": "natural"}
 """Natural where examples have owners, Dirichlet 0.5 elsewhere."""
 CLIENTS = {"spoken-digits": 6, "motions": 5}
 """Ten in all other tasks."""
-SLOWEST_TASKS = ("cifar10",)
 SLOW_MILLISECONDS = 5.0
 """Where a step takes longer, STC is left to the other studies."""
 
@@ -97,14 +99,15 @@ def headline_cells(headline: Headline, work: Recipe, seeds: Sequence[int], first
     for recipe in published_recipes(work):
         yield from _cells(headline.task, [recipe], "published", seeds if recipe.codec == "stc" else first)
     yield from _cells(headline.task, our_recipes(work), "ours", seeds)
+    yield from _cells(headline.task, gain_recipes(work), "gain", first)
+    yield from _cells(headline.task, lent_recipes(work), "lent", first)
 
 
 def task_cells(task: str, work: Recipe, ratios: Sequence[float], seeds: Sequence[int]) -> Iterable[Cell]:
     """The sieve and STC beside dense: same rounds and steps, both with server momentum, dense without it too."""
     pushed = replace(work, server_momentum=0.5)
     recipes = [work, *(sieved(pushed, "partition", ratio, "client") for ratio in ratios)]
-    if task not in SLOWEST_TASKS:
-        recipes.append(pushed)
+    recipes.append(pushed)
     if STEP_MILLISECONDS[task] < SLOW_MILLISECONDS:
         recipes.append(sieved(pushed, "stc", 300))
     yield from _cells(task, recipes, "tasks", seeds)

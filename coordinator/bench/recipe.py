@@ -42,7 +42,6 @@ class Recipe:
     dgc_clip_norm: float | None = None
     memory: Literal["own", "residual"] = "own"
     trust: Trust = "better"
-    plan_rounds: int = 1
     columns: bool = True
     gain: float = 1.0
     codec_options: tuple[tuple[str, OptionValue], ...] = ()
@@ -70,7 +69,6 @@ class Recipe:
                 codec=self.codec,
                 prior=self.prior,
                 budget_bytes=budget_bytes(size, self.ratio),
-                plan_rounds=self.plan_rounds,
                 columns=self.columns,
                 gain=self.gain,
             ),

@@ -18,6 +18,7 @@ GAIN = 1.5
 """Of the sieve's magnitudes, as jobs have it by default."""
 MOST_ROUNDS = 1.5
 """Rounds that our recipe may take against dense's."""
+OUR_RATIOS = (1500.0, 4000.0)
 SHORTER = 0.75
 """Rounds of the study of codecs, which has most runs, against those of dense."""
 
@@ -74,6 +75,14 @@ def sieved(recipe: Recipe, codec: str, ratio: float, prior: PriorName = "none") 
     )
 
 
+def gain_recipes(work: Recipe) -> Iterable[Recipe]:
+    """What of the study of codecs is the gain's: the sieve without it, and STC, whose paper has none, with it."""
+    work = replace(work, rounds=round(work.rounds * SHORTER))
+    for density in FEW_DENSITIES:
+        yield replace(sieved(work, "partition", ratio_of("partition", density), "client"), gain=1.0)
+        yield replace(sieved(work, "stc", ratio_of("stc", density)), gain=GAIN)
+
+
 def codec_recipes(work: Recipe) -> Iterable[Recipe]:
     """All codecs that take a budget, under one optimiser, at densities that each codec's own frames can hold."""
     work = replace(work, rounds=round(work.rounds * SHORTER))
@@ -113,8 +122,18 @@ def published_recipes(work: Recipe) -> list[Recipe]:
 
 
 def our_recipes(work: Recipe) -> list[Recipe]:
-    """The sieve with all levers: more local steps, server momentum, a sieved downlink, and two budgets."""
-    pushed = replace(
+    """The sieve with all levers, at two budgets."""
+    return [sieved(pushed(work), "partition", ratio, "client") for ratio in OUR_RATIOS]
+
+
+def lent_recipes(work: Recipe) -> list[Recipe]:
+    """STC with every lever of our recipe, to tell the codec from the levers."""
+    return [sieved(pushed(work), "stc", OUR_RATIOS[-1])]
+
+
+def pushed(work: Recipe) -> Recipe:
+    """More local steps and rounds, server momentum, and a sieved downlink."""
+    return replace(
         work,
         rounds=round(MOST_ROUNDS * work.rounds),
         steps=4 * work.steps,
@@ -122,4 +141,3 @@ def our_recipes(work: Recipe) -> list[Recipe]:
         downlink_codec="partition",
         downlink_ratio=200.0,
     )
-    return [sieved(pushed, "partition", ratio, "client") for ratio in (1500.0, 4000.0)]

@@ -135,7 +135,7 @@ class Prior:
         writer.put(min(self.kind, PriorKind.PUBLIC), KIND_BITS)
         if self.kind in SHARED:
             writer.put(self.kind is PriorKind.CLIENT, 1)
-            writer.put(_check(self.kind, plan), CHECK_BITS)
+            writer.put(_check(self, plan), CHECK_BITS)
         elif self.kind is PriorKind.TENSORS:
             for value in _fold(self.classes[layout.tensor_blocks]).tolist():
                 writer.put(value, CLASS_BITS)
@@ -169,12 +169,13 @@ class Prior:
 
     @classmethod
     def _read_shared(cls, kind: PriorKind, reader: BitReader, layout: Layout, plan: Plan) -> "Prior":
-        if reader.take(CHECK_BITS) != _check(kind, plan):
-            what = "plan" if kind is PriorKind.PUBLIC else "plan and history of sends"
-            raise DecodeError(f"frame of another {what} than the receiver's: it must be that round's plan")
+        check = reader.take(CHECK_BITS)
         prior = cls.shared(plan if kind is PriorKind.CLIENT else plan.knowing(None), layout)
         if prior is None or prior.kind is not kind:
             raise DecodeError(f"frame with the prior {kind.name.lower()}, of which the receiver knows nothing")
+        if check != _check(prior, plan):
+            what = "plan" if kind is PriorKind.PUBLIC else "plan or history of sends"
+            raise DecodeError(f"frame of another {what} than the receiver's: it must be that round's plan")
         return prior
 
 
@@ -183,12 +184,11 @@ def is_of_client(reader: BitReader) -> bool:
     return reader.take(KIND_BITS) == PriorKind.PUBLIC and reader.take(1) == 1
 
 
-def _check(kind: PriorKind, plan: Plan) -> int:
-    """What a frame carries so that one made with another plan or history is refused."""
-    if kind is PriorKind.PUBLIC:
-        return plan.digest[0]
-    tag = plan.history.tag if plan.history is not None else b""
-    return hashlib.sha256(plan.digest + tag).digest()[0]
+def _check(prior: Prior, plan: Plan) -> int:
+    """What a frame carries so that one made with another plan, history or arithmetic of classes is likely refused."""
+    tag = plan.history.tag if prior.kind is PriorKind.CLIENT and plan.history is not None else b""
+    sizes = np.bincount(prior.classes, minlength=NUM_CLASSES).astype("<i8")
+    return hashlib.sha256(plan.digest + tag + sizes.tobytes()).digest()[0]
 
 
 def expected_lengths(priors: list[Prior], sent: I64, layout: Layout) -> F64:

@@ -13,7 +13,7 @@ import numpy as np
 from shared.compression.bits import BitReader, BitWriter
 from shared.compression.codec import Encoded, SparseUpdate
 from shared.compression.histogram import U32, magnitudes, signs
-from shared.compression.magnitudes import BASE_BITS, mean_bits, read_base, signed_values, write_base
+from shared.compression.magnitudes import BASE_BITS, amplified, mean_bits, read_base, signed_values, write_base
 from shared.compression.plan import Plan
 from shared.compression.rice import Gaps, covering_parameter, decode_gaps
 from shared.compression.sieve import Candidates, fill_budget, likely_count, sieve
@@ -33,7 +33,10 @@ class StcCodec:
     wire_id = STC_WIRE_ID
 
     def encode(self, update: F32, layout: Layout, plan: Plan) -> Encoded:
-        """At most `plan.budget_bytes`; of the plan nothing else is used. Raises `ValueError` on NaN or infinity."""
+        """At most `plan.budget_bytes`, with the plan's gain, which the paper has not; nothing else of the plan is used.
+
+        Raises `ValueError` on NaN or infinity.
+        """
         bounds = np.array([0, layout.size])
 
         def fill(candidates: Candidates) -> _Draft | None:
@@ -43,7 +46,9 @@ class StcCodec:
 
         draft = sieve(update, layout, plan.budget_bytes, fill)
         return (
-            Encoded(EMPTY_FRAME, SparseUpdate.nothing(layout.size)) if draft is None else draft.finish(update, layout)
+            Encoded(EMPTY_FRAME, SparseUpdate.nothing(layout.size))
+            if draft is None
+            else draft.finish(update, layout, plan.gain_eighths)
         )
 
     def decode(self, frame: bytes, layout: Layout, plan: Plan) -> SparseUpdate:
@@ -83,11 +88,11 @@ class _Draft:
     def length(self) -> int:
         return 8 + PARAMETER_BITS + BASE_BITS + self.gaps.length(self.parameter) + len(self.indices)
 
-    def finish(self, update: F32, layout: Layout) -> Encoded:
+    def finish(self, update: F32, layout: Layout, gain_eighths: int) -> Encoded:
         writer = BitWriter()
         writer.put(STC_WIRE_ID, 8)
         writer.put(int(self.parameter[0]), PARAMETER_BITS)
-        pattern = write_base(writer, mean_bits(self.bits))
+        pattern = write_base(writer, amplified([mean_bits(self.bits)], gain_eighths)[0])
         writer.put_bits(self.gaps.encode(self.parameter))
         negative = signs(update, self.indices)
         writer.put_bits(negative)
