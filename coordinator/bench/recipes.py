@@ -18,7 +18,7 @@ GAIN = 1.5
 """Of the sieve's magnitudes, as jobs have it by default."""
 MOST_ROUNDS = 1.5
 """Rounds that our recipe may take against dense's."""
-OUR_RATIOS = (1500.0, 4000.0)
+OUR_RATIOS = (1000.0, 4000.0)
 SHORTER = 0.75
 """Rounds of the study of codecs, which has most runs, against those of dense."""
 
@@ -132,12 +132,13 @@ def lent_recipes(work: Recipe) -> list[Recipe]:
 
 
 def pushed(work: Recipe) -> Recipe:
-    """More local steps and rounds, server momentum, and a sieved downlink."""
+    """More local steps and rounds, a lower last rate, server momentum, and a sieved downlink."""
     return replace(
         work,
         rounds=round(MOST_ROUNDS * work.rounds),
         steps=4 * work.steps,
-        server_momentum=0.4,
+        final_learning_rate=work.final_learning_rate / 4,
+        server_momentum=0.5,
         downlink_codec="partition",
-        downlink_ratio=200.0,
+        downlink_ratio=100.0,
     )
