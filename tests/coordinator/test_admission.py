@@ -107,7 +107,7 @@ def test_header_that_does_not_fit_is_refused_with_the_reason(
         (b"", Verdict.REFUSED, "malformed: it has no codec frame"),
         (b"\xee" + FRAME[1:], Verdict.UNSUPPORTED, "no codec has wire id 238"),
         (FRAME[:-3], Verdict.REFUSED, "malformed: "),
-        (FRAME + b"\0", Verdict.REFUSED, "malformed: "),
+        (FRAME + b"\0", Verdict.TOO_LARGE, "a frame of "),
     ],
 )
 def test_frame_that_does_not_decode_is_refused_with_the_reason(frame: bytes, verdict: Verdict, reason: str) -> None:
@@ -181,3 +181,12 @@ def test_flipped_bit_never_escapes_as_an_exception(bit: int) -> None:
     content = bytearray(UpdateObject(HEADER, FRAME).pack())
     content[bit // 8 % len(content)] ^= 1 << bit % 8
     assert isinstance(admission(typical=1.0).judge("board", bytes(content)), Admitted | Ruling)
+
+
+@pytest.mark.parametrize("codec", ["partition", "stc"])
+def test_a_frame_above_the_round_s_budget_is_too_large_before_it_is_decoded(codec: str) -> None:
+    sent = codec_by_name(codec).encode(dense_update(), LAYOUT, replace(PLAN, budget_bytes=PLAN.budget_bytes + 80))
+    assert len(sent.frame) > PLAN.budget_bytes
+    ruling = judged(frame=sent.frame)
+    assert ruling.verdict is Verdict.TOO_LARGE
+    assert "budget is 200" in ruling.reason

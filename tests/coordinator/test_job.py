@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.demo import WATCH_JOB, demo_job
-from coordinator.job import Work, load_job
+from coordinator.job import Sieve, Work, load_job
 from shared.errors import SettingsError
 
 
@@ -50,3 +50,11 @@ def test_wrong_job_file_is_one_line_that_names_file_and_key(tmp_path: Path, text
     assert str(file) in str(caught.value)
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("codec", "gain", "eighths"),
+    [("partition", None, 12), ("stc", None, 8), ("topk", None, 8), ("stc", 1.5, 12), ("partition", 1.0, 8)],
+)
+def test_only_the_sieve_has_a_gain_unless_the_job_says_so(codec: str, gain: float | None, eighths: int) -> None:
+    assert Sieve(codec=codec, gain=gain).gain_eighths == eighths

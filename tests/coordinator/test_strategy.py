@@ -11,6 +11,7 @@ from coordinator.strategy import SieveStrategy
 from shared.compression.plan import Plan
 from shared.compression.registry import codec_by_name, decode_frame
 from shared.delta_chain import since, unpack_history
+from shared.errors import RunError
 from shared.layout import Layout
 
 LAYOUT = Layout.of([("w", (64, 32), "weight"), ("b", (64,), "bias")])
@@ -74,3 +75,10 @@ def test_offer_survives_flowers_records() -> None:
     step(strategy, 4)
     offer = strategy.offer(5)
     assert offer_from_record(RecordDict({RECORD: offer_to_record(offer)})) == offer
+
+
+@pytest.mark.parametrize("missing", ["columns.sent", "model.public"])
+def test_a_checkpoint_of_an_earlier_version_is_refused_with_the_remedy(missing: str) -> None:
+    state = {name: array for name, array in fresh().state().items() if name != missing}
+    with pytest.raises(RunError, match=f"no {missing}.*begin a new run"):
+        fresh().restore(state, None)

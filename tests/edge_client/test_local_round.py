@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -7,6 +8,7 @@ from edge_client.data import FolderSource
 from edge_client.local_round import Carried, carried_over, run_round, self_contained_plan
 from edge_client.pending import PendingStore, PendingUpdate
 from edge_client.task import Task, read_archive
+from shared.compression.history import SendHistory
 from shared.compression.plan import Plan
 from shared.compression.registry import decode_frame
 from shared.compression.residual import ResidualFeedback
@@ -116,3 +118,19 @@ def test_residual_of_another_layout_is_dropped(lab: "Lab", task: Task, caplog: p
     store.settle(1, False)
     assert not carried_over(store, task.layout, "partition", 2).memory.state.any()
     assert "a residual of 2 values" in caplog.text
+
+
+@pytest.mark.parametrize("damaged", ["plan", "history", "object"])
+@pytest.mark.parametrize("accepted", [True, False])
+def test_what_another_version_left_behind_is_forgotten_and_the_device_goes_on(
+    lab: "Lab", task: Task, damaged: str, accepted: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, _, residual = committed(lab, task, 2)
+    last, history = store.read(), SendHistory.empty(task.layout).to_bytes()
+    assert last is not None
+    store.commit(replace(last, **{"history": history, damaged: b"\xff" * 9}), residual.data)
+    store.settle(2, accepted)
+    carried = carried_over(store, task.layout, "partition", 4)
+    assert carried.history is None
+    assert carried.missed_rounds == 1
+    assert "cannot be read and is forgotten" in caplog.text

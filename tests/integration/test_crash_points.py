@@ -35,6 +35,7 @@ from edge_client.inline_trainer import InlineTrainer
 from edge_client.outbox import Outbox
 from edge_client.settings import EdgeSettings
 from shared.bundle import open_bundle
+from shared.compression.history import SendHistory
 from shared.errors import RunError
 from shared.layout import Layout
 from shared.memory_transport import MemoryBroker, MemoryTransport
@@ -49,7 +50,7 @@ RUN = "crash-1"
 JOB = Job(
     name="crash",
     task="watch",
-    rounds=2,
+    rounds=3,
     work=Work(steps=2, batch_size=8),
     fleet=Fleet(minimum_devices=2, minimum_updates=2, round_seconds=20, gather_seconds=20),
 )
@@ -154,6 +155,19 @@ def coordinate(broker: MemoryBroker, folder: Path, prepared: Path, life: int) ->
         return strategy.offer(JOB.rounds + 1)
 
 
+def last_checkpoint(folder: Path) -> str:
+    """The name of the newest checkpoint: equal names are equal states, histories of sends and all."""
+    return max(path.name for path in (folder / "checkpoints").iterdir())
+
+
+def frames_by_history(folder: Path, prepared: Path) -> list[int]:
+    """How many frames in a row each device has sieved by its history, and the one before, which began it."""
+    tensors = CheckpointStore(folder / "checkpoints").load(last_checkpoint(folder)).tensors
+    bundle = open_bundle((prepared / "bundle.gsb").read_bytes(), [KEY.verify_key], 1 << 30, available_memory_bytes=None)
+    layout = Layout.of(list(bundle.manifest.layout))
+    return [len(SendHistory.from_bytes(tensors[f"history.{name}"].tobytes(), layout).recent) for name in NAMES]
+
+
 def journaled(folder: Path) -> list[tuple[int, str, str]]:
     journal = Journal.open(folder / "journal.sqlite")
     try:
@@ -167,6 +181,8 @@ class Unbroken:
     offer: RoundOffer
     updates: list[tuple[int, str, str]]
     calls: list[str]
+    checkpoint: str
+    frames_by_history: list[int]
 
 
 @pytest.fixture(scope="module")
@@ -175,18 +191,21 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory, prepared: Path) -> Unbrok
     with pytest.MonkeyPatch.context() as patch, devices(broker, folder):
         reaper.watch(patch)
         offer = coordinate(broker, folder, prepared, 0)
-    return Unbroken(offer, journaled(folder), reaper.calls)
+    return Unbroken(
+        offer, journaled(folder), reaper.calls, last_checkpoint(folder), frames_by_history(folder, prepared)
+    )
 
 
 def test_unbroken_run_makes_the_calls_that_the_matrix_interrupts(unbroken: Unbroken) -> None:
     one_round = ["open_round", "accept", "accept", "freeze_round", "save", "close_round"]
-    assert unbroken.calls == [*one_round, *one_round, "finish_run"]
+    assert unbroken.calls == [*one_round * 3, "finish_run"]
     assert unbroken.offer.manifest.history is not None
+    assert unbroken.frames_by_history == [JOB.rounds] * len(NAMES)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the link thread is killed too
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("at_call", range(1, 14))
+@pytest.mark.parametrize("at_call", range(1, 20))
 def test_coordinator_killed_at_a_call_ends_in_the_same_model(
     at_call: int, after: bool, tmp_path: Path, prepared: Path, unbroken: Unbroken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,3 +219,4 @@ def test_coordinator_killed_at_a_call_ends_in_the_same_model(
         if not (after and at_call == len(unbroken.calls)):  # after finish_run nothing is left to do
             assert coordinate(broker, tmp_path, prepared, 2) == unbroken.offer
     assert journaled(tmp_path) == unbroken.updates
+    assert last_checkpoint(tmp_path) == unbroken.checkpoint

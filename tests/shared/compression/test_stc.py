@@ -55,3 +55,10 @@ def test_positions_take_the_golomb_code_of_the_paper(watch_layout: Layout, budge
     bits_per_value = 1 + best + 1 / (1 - (1 - share) ** (1 << best))
     bits = 8 + PARAMETER_BITS + BASE_BITS + count * bits_per_value
     assert len(encoded.frame) == pytest.approx(bits / 8, rel=0.02)
+
+
+def test_the_plan_s_gain_multiplies_the_magnitude_and_nothing_else(watch_layout: Layout) -> None:
+    update = np.random.default_rng(0).standard_t(4, watch_layout.size).astype(np.float32)
+    plain, more = (CODEC.encode(update, watch_layout, Plan(300, gain_eighths=gain)) for gain in (8, 12))
+    np.testing.assert_array_equal(more.delivered.indices, plain.delivered.indices)
+    np.testing.assert_allclose(more.delivered.values, 1.5 * plain.delivered.values, rtol=0.01)
