@@ -9,7 +9,7 @@ import gc
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import mean, median
@@ -18,6 +18,7 @@ import numpy as np
 
 from coordinator.bench.result import Claim, Row, write_result
 from shared.compression.histogram import likely_edge, magnitude_bits, magnitude_histogram
+from shared.compression.history import RECENT_FRAMES, SendHistory
 from shared.compression.partition import PartitionCodec
 from shared.compression.plan import Plan, plan_from_densities
 from shared.compression.sieve import likely_count
@@ -47,12 +48,25 @@ class Case:
         random = np.random.default_rng(self.seed)
         rows = np.array([len(part) for part in np.array_split(np.arange(self.size // ROW), LAYERS)])
         layout = Layout.of([(f"layer{number}", (count, ROW), "weight") for number, count in enumerate(rows.tolist())])
-        update = random.standard_t(4, layout.size).astype(np.float32)
+        scales = np.ones(int(rows.sum()))
         if self.layered:
             scales = np.repeat(random.lognormal(0, 1, LAYERS), rows) * random.lognormal(0, 0.6, rows.sum())
-            update *= np.repeat(scales, ROW).astype(np.float32)
-        budget_bytes = budget_for(layout.size, self.density)
-        return update, layout, Plan(budget_bytes, None if self.prior == "none" else self._classes(update, layout))
+        scale = np.repeat(scales, ROW).astype(np.float32)
+        update = random.standard_t(4, layout.size).astype(np.float32) * scale
+        plan = Plan(budget_for(layout.size, self.density))
+        if self.prior == "public":
+            plan = replace(plan, density_classes=self._classes(update, layout))
+        if self.prior == "client":
+            plan = plan.knowing(self._history(random, scale, layout, plan))
+        return update, layout, plan
+
+    def _history(self, random: np.random.Generator, scale: F32, layout: Layout, plan: Plan) -> SendHistory:
+        """As many earlier frames of such updates as a history remembers."""
+        history = SendHistory.empty(layout)
+        for _ in range(RECENT_FRAMES):
+            update = random.standard_t(4, layout.size).astype(np.float32) * scale
+            history = history.after(CODEC.encode(update, layout, plan).delivered.indices, layout)
+        return history
 
     def _classes(self, update: F32, layout: Layout) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
         """The classes of a plan that predicts well: of the blocks' true densities, none below an eighth of all."""
@@ -122,11 +136,16 @@ def simd_extensions() -> str:
 
 
 def claims_of(rows: Sequence[Row]) -> list[Claim]:
-    """Encoding a million values against `np.partition` alone, as means over data, priors and seeds."""
+    """Encoding a million values against `np.partition` alone, prior by prior, as means over data and seeds."""
+    ratios: dict[tuple[object, object], list[float]] = {}
+    for row in rows:
+        if row["size"] == 10**6:
+            ratios.setdefault((row["prior"], row["density"]), []).append(float(str(row["ratio"])))
     return [
-        Claim(f"encode / np.partition, 1 M values, density {density:.1%}", mean(ratios), 1.0, 0.6, "lower")
-        for density in DENSITIES
-        if (ratios := [float(str(row["ratio"])) for row in rows if (row["size"], row["density"]) == (10**6, density)])
+        Claim(
+            f"encode / np.partition, 1 M values, prior {prior}, {density:.1%}", round(mean(found), 3), 1, 0.6, "lower"
+        )
+        for (prior, density), found in ratios.items()
     ]
 
 
@@ -158,7 +177,7 @@ def main() -> None:
     )
     for size in QUICK_SIZES if chosen.quick else SIZES:
         for density in DENSITIES:
-            for layered, prior in ((False, "none"), (True, "none"), (True, "public")):
+            for layered, prior in ((False, "none"), (True, "none"), (True, "public"), (True, "client")):
                 for seed in chosen.seeds:
                     row = measure(Case(size, density, layered, prior, seed))
                     rows.append(row)

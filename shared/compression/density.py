@@ -15,7 +15,8 @@ from shared.compression.history import COUNT_SHIFT, SendHistory
 from shared.compression.plan import DENSEST_CLASS, Classes, Plan
 from shared.layout import I64, Layout
 
-STEPS_PER_OCTAVE = 16
+STEP_SHIFT = 4
+STEPS_PER_OCTAVE = 1 << STEP_SHIFT
 """Levels are logarithms to base two in sixteenths."""
 
 PARTS = 1 << 16
@@ -48,8 +49,10 @@ def value_classes(plan: Plan, layout: Layout) -> Classes:
     if history is not None:
         for indices, step in zip(history.recent, _recent_steps(history), strict=True):
             levels[indices] += step
-    octaves = (int(levels.max()) - levels) // STEPS_PER_OCTAVE
-    return np.maximum(DENSEST_CLASS - octaves, 0).astype(np.uint8)
+    # Whole octaves below the highest level, counted down from the densest class; a shift is floor division.
+    levels -= levels.max() - DENSEST_CLASS * STEPS_PER_OCTAVE - (STEPS_PER_OCTAVE - 1)
+    np.right_shift(levels, STEP_SHIFT, out=levels)
+    return np.maximum(levels, 0, out=levels).astype(np.uint8)
 
 
 def _public_blocks(plan: Plan, layout: Layout) -> I64:

@@ -19,7 +19,8 @@ class ValueGrouping(Axis):
     @classmethod
     def of(cls, value_classes: Classes) -> Self:
         """Gather values by their class."""
-        counts = np.bincount(value_classes, minlength=NUM_CLASSES)[::-1]
+        # Comparing bytes is many times quicker than counting them as integers.
+        counts = np.array([np.count_nonzero(value_classes == c) for c in range(NUM_CLASSES)])[::-1]
         used = np.flatnonzero(counts)
         bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts[used])])
         return cls(bounds, DENSEST_CLASS - used, value_classes)
