@@ -154,9 +154,9 @@ def _both_ways_to(setting: Setting, target: float) -> float | None:
     up = setting.bytes_to(target)
     if up is None:
         return None
-    server_round = next(point[0] for point in setting.curve if point[2] >= up)
+    server_round: int = next(point[0] for point in setting.curve if point[2] >= up)
     down = setting.mean("downlink_bytes") + setting.mean("plan_bytes")
-    return up + down * server_round / setting["rounds"]
+    return up + down * float(server_round) / float(setting["rounds"])
 
 
 def _frame_against_ideal(settings: Sequence[Setting]) -> Claim | None:

@@ -20,8 +20,9 @@ def test_a_case_sends_about_its_density_and_is_timed(prior: str) -> None:
 
 
 def test_claims_are_means_over_the_rows_of_a_million_values() -> None:
-    rows = [{"size": size, "density": 0.01, "ratio": ratio} for size, ratio in [(10**6, 1.0), (10**6, 2.0), (24, 9.0)]]
-    assert [claim.value for claim in claims_of(rows)] == [1.5]
+    measured = [(10**6, "none", 1.0), (10**6, "none", 2.0), (24, "none", 9.0), (10**6, "client", 3.0)]
+    rows = [{"size": size, "prior": prior, "density": 0.01, "ratio": ratio} for size, prior, ratio in measured]
+    assert [claim.value for claim in claims_of(rows)] == [1.5, 3.0]
 
 
 def test_the_threshold_methods_agree_on_how_many_values_reach_it() -> None:

@@ -128,7 +128,9 @@ def test_what_another_version_left_behind_is_forgotten_and_the_device_goes_on(
     store, _, residual = committed(lab, task, 2)
     last, history = store.read(), SendHistory.empty(task.layout).to_bytes()
     assert last is not None
-    store.commit(replace(last, **{"history": history, damaged: b"\xff" * 9}), residual.data)
+    parts = {"plan": last.plan, "history": history, "object": last.object} | {damaged: b"\xff" * 9}
+    left = replace(last, plan=parts["plan"], history=parts["history"], object=parts["object"])
+    store.commit(left, residual.data)
     store.settle(2, accepted)
     carried = carried_over(store, task.layout, "partition", 4)
     assert carried.history is None
