@@ -12,6 +12,8 @@ from shared.compression.rice import expected_length
 
 DENSITIES = (0.0005, 0.001, 0.002, 0.005)
 FEW_DENSITIES = (0.001, 0.005)
+QSGD_DENSITIES = (0.001, 0.002, 0.003, 0.005)
+"""The strongest rival where rounds are few; its best budget is looked for as finely as ours."""
 FLOAT_CODECS = ("topk", "dgc", "sidco")
 LOCAL_STEPS = (20, 80)
 GAIN = 1.5
@@ -90,8 +92,9 @@ def codec_recipes(work: Recipe) -> Iterable[Recipe]:
         yield sieved(work, "partition", ratio_of("partition", density), "client")
         yield sieved(work, "stc", ratio_of("stc", density))
     yield from (sieved(work, "partition", ratio_of("partition", density), "public") for density in FEW_DENSITIES)
-    for codec in ("topk", "dgc", "sidco", "adacomp", "qsgd"):
+    for codec in ("topk", "dgc", "sidco", "adacomp"):
         yield from (sieved(work, codec, ratio_of(codec, density)) for density in FEW_DENSITIES)
+    yield from (sieved(work, "qsgd", ratio_of("qsgd", density)) for density in QSGD_DENSITIES)
 
 
 def published_recipes(work: Recipe) -> list[Recipe]:
