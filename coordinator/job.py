@@ -63,14 +63,27 @@ class Sieve(JobPart):
     budget_bytes: int = Field(300, ge=16, description="codec frame of one update")
     columns: bool = Field(True, description="does the plan predict columns, or blocks alone")
     gain: float | None = Field(
-        None, ge=1, le=2.875, description="what sent magnitudes are multiplied by, in eighths; 1.5 in partition, else 1"
+        None,
+        ge=1,
+        le=2.875,
+        description="what sent magnitudes are multiplied by; none: 1.5 in partition without chance, else 1",
     )
+
+    chance: float | None = Field(
+        None, ge=1, le=2.5, description="exponent of priority sampling, in quarters; none: the largest values are sent"
+    )
+
+    @property
+    def chance_quarters(self) -> int:
+        """The exponent as the plan has it; 0 without one."""
+        return 0 if self.chance is None else round(4 * self.chance)
 
     @property
     def gain_eighths(self) -> int:
         """The gain as the plan has it; codecs but `partition` and `stc` deliver plain values whatever it says."""
         if self.gain is None:
-            return PARTITION_GAIN_EIGHTHS if self.codec == "partition" else PLAIN_GAIN_EIGHTHS
+            drifts = self.codec == "partition" and self.chance is None
+            return PARTITION_GAIN_EIGHTHS if drifts else PLAIN_GAIN_EIGHTHS
         return round(8 * self.gain)
 
 

@@ -81,7 +81,11 @@ class SieveServer:
         Under the prior `client` the plan has no classes: each end knows the client's own sends, and that costs no plan.
         """
         sieve = self._job.sieve
-        plain = Plan(budget_bytes or sieve.budget_bytes, gain_eighths=sieve.gain_eighths)
+        plain = Plan(
+            budget_bytes or sieve.budget_bytes,
+            gain_eighths=sieve.gain_eighths,
+            chance_quarters=sieve.chance_quarters,
+        )
         if sieve.codec != "partition" or sieve.prior not in ("public", "both"):
             return plain
         classes = plan_from_densities(self.predictor.densities(plain.budget_bytes))

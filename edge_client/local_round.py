@@ -12,7 +12,7 @@ from edge_client.pending import PendingStore, PendingUpdate
 from edge_client.runtime import Score
 from edge_client.task import Task
 from shared.compression.history import SendHistory
-from shared.compression.memory import ClientMemory
+from shared.compression.memory import ClientMemory, remembered
 from shared.compression.partition import history_after
 from shared.compression.plan import Plan
 from shared.compression.registry import codec_for_update, decode_frame, memory_by_codec
@@ -86,7 +86,7 @@ def run_round(
         tested=score.examples,
         threshold=encoded.threshold,
     )
-    kept = carried.memory.after(update, encoded.delivered).state
+    kept = remembered(carried.memory, update, encoded).state
     before = b"" if history is None else history.to_bytes()
     return LocalResult(UpdateObject(header, encoded.frame).pack(), report.steps, kept, before)
 

@@ -13,7 +13,7 @@ from coordinator.job import Work
 from coordinator.tasks.examples import Examples
 from shared.compression.codec import Codec, Encoded
 from shared.compression.dgc import MomentumCorrection
-from shared.compression.memory import ClientMemory
+from shared.compression.memory import ClientMemory, remembered
 from shared.compression.plan import Plan
 from shared.compression.registry import codec_for_update, memory_by_codec
 from shared.compression.residual import ResidualFeedback
@@ -59,7 +59,7 @@ class EmulatedClient:
         missed_rounds = 0 if self._last_round is None else order.server_round - self._last_round - 1
         compensated = self._memory.compensate(local, missed_rounds)
         encoded = codec_of(self._recipe, local).encode(compensated, model.layout, order.plan)
-        self._memory, self._last_round = self._memory.after(compensated, encoded.delivered), order.server_round
+        self._memory, self._last_round = remembered(self._memory, compensated, encoded), order.server_round
         return LocalUpdate(encoded, len(self._y), mean_loss)
 
     def _batches(self, order: RoundOrder) -> Iterator[tuple[Tensor, Tensor]]:

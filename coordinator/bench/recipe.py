@@ -44,6 +44,7 @@ class Recipe:
     trust: Trust = "better"
     columns: bool = True
     gain: float = 1.0
+    chance: float | None = None
     codec_options: tuple[tuple[str, OptionValue], ...] = ()
     variant: str = ""
     study: str = ""
@@ -71,6 +72,7 @@ class Recipe:
                 budget_bytes=budget_bytes(size, self.ratio),
                 columns=self.columns,
                 gain=self.gain,
+                chance=self.chance,
             ),
             downlink=Downlink(codec=self.downlink_codec, budget_bytes=budget_bytes(size, self.downlink_ratio)),
             server=Server(momentum=self.server_momentum, learning_rate=self.server_learning_rate),

@@ -18,9 +18,11 @@ FLOAT_CODECS = ("topk", "dgc", "sidco")
 LOCAL_STEPS = (20, 80)
 GAIN = 1.5
 """Of the sieve's magnitudes, as jobs have it by default."""
+CHANCE = 1.25
+"""Exponent of priority sampling."""
 MOST_ROUNDS = 1.5
 """Rounds that our recipe may take against dense's."""
-OUR_RATIOS = (1000.0, 4000.0)
+OUR_RATIOS = (1500.0, 4000.0)
 SHORTER = 0.75
 """Rounds of the study of codecs, which has most runs, against those of dense."""
 
@@ -77,6 +79,11 @@ def sieved(recipe: Recipe, codec: str, ratio: float, prior: PriorName = "none") 
     )
 
 
+def by_chance(recipe: Recipe) -> Recipe:
+    """The sieve with priority sampling in place of the gain."""
+    return replace(recipe, gain=1.0, chance=CHANCE)
+
+
 def gain_recipes(work: Recipe) -> Iterable[Recipe]:
     """What of the study of codecs is the gain's: the sieve without it, and STC, whose paper has none, with it."""
     work = replace(work, rounds=round(work.rounds * SHORTER))
@@ -90,6 +97,7 @@ def codec_recipes(work: Recipe) -> Iterable[Recipe]:
     work = replace(work, rounds=round(work.rounds * SHORTER))
     for density in DENSITIES:
         yield sieved(work, "partition", ratio_of("partition", density), "client")
+        yield by_chance(sieved(work, "partition", ratio_of("partition", density), "client"))
         yield sieved(work, "stc", ratio_of("stc", density))
     yield from (sieved(work, "partition", ratio_of("partition", density), "public") for density in FEW_DENSITIES)
     for codec in ("topk", "dgc", "sidco", "adacomp"):
@@ -126,7 +134,8 @@ def published_recipes(work: Recipe) -> list[Recipe]:
 
 def our_recipes(work: Recipe) -> list[Recipe]:
     """The sieve with all levers, at two budgets."""
-    return [sieved(pushed(work), "partition", ratio, "client") for ratio in OUR_RATIOS]
+    work = replace(pushed(work), server_momentum=0.0)
+    return [by_chance(sieved(work, "partition", ratio, "client")) for ratio in OUR_RATIOS]
 
 
 def lent_recipes(work: Recipe) -> list[Recipe]:

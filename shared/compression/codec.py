@@ -35,11 +35,16 @@ class SparseUpdate:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A codec frame, exactly what its receiver will decode from it, and the smallest magnitude that was sent."""
+    """A codec frame, exactly what its receiver will decode from it, and the smallest magnitude that was sent.
+
+    `left` float32 `[size]` is what is still owed where that is not the update less what was delivered: where chance
+    chose, it is what chance leaves on average.
+    """
 
     frame: bytes
     delivered: SparseUpdate
     threshold: float = 0.0
+    left: F32 | None = None
 
 
 class Codec(Protocol):

@@ -5,7 +5,7 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from shared.compression.codec import SparseUpdate
+from shared.compression.codec import Encoded, SparseUpdate
 from shared.layout import F32
 
 
@@ -32,6 +32,13 @@ class ClientMemory(Protocol):
 
     def refused(self, delivered: SparseUpdate) -> Self:
         """The memory once it turns out that `delivered` never counted."""
+
+
+def remembered(memory: ClientMemory, compensated: F32, encoded: Encoded) -> ClientMemory:
+    """The memory once what it compensated was encoded: what the codec says is left, else what it did not deliver."""
+    if encoded.left is not None:
+        return memory.from_state(encoded.left, len(encoded.left))
+    return memory.after(compensated, encoded.delivered)
 
 
 @dataclass(frozen=True, slots=True)

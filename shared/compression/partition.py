@@ -5,7 +5,7 @@ for what is sent of them, are from J. Guo, Z. Liu, L. Zhang, A Partition Based G
 Distributed Training in AIoT, Sensors 2021, 21(6), 1943. Everything more exact is our own.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from shared.compression.history import SendHistory
 from shared.compression.magnitudes import MOST_LEVELS
 from shared.compression.plan import Plan
 from shared.compression.prior import Prior, PriorKind, expected_lengths, is_of_client
+from shared.compression.priority import expected_left, heights, priorities
 from shared.compression.scale import SCALE_LENGTH, Scale
 from shared.compression.sieve import Candidates, likely_count, sieve
 from shared.compression.threshold import CutLimits
@@ -51,6 +52,20 @@ class PartitionCodec:
         """
         if dense_bytes(layout) <= plan.budget_bytes:
             return DenseCodec().encode(update, layout, plan)
+        if plan.chance_exponent is None:
+            return self._encode_largest(update, layout, plan)
+        return self._encode_by_chance(update, layout, plan, plan.chance_exponent)
+
+    def _encode_by_chance(self, update: F32, layout: Layout, plan: Plan, exponent: float) -> Encoded:
+        """Values by priority: first chosen as if priorities were magnitudes, then sent as high as chance asks."""
+        chosen = self._encode_largest(priorities(update, layout, exponent), layout, plan)
+        if not len(chosen.delivered.indices):
+            return replace(chosen, left=update.reshape(-1))
+        raised = heights(update, chosen.delivered, chosen.threshold)
+        encoded = self._encode_largest(raised, layout, plan)
+        return replace(encoded, left=expected_left(update, encoded.delivered, chosen.threshold, exponent))
+
+    def _encode_largest(self, update: F32, layout: Layout, plan: Plan) -> Encoded:
         limits = CutLimits(self.levels, self.regions)
 
         def fill(candidates: Candidates) -> _Filled | None:

@@ -30,6 +30,8 @@ PACK_WEIGHTS = NUM_CLASSES ** np.arange(CLASSES_PER_PACK)
 LARGEST_STEP, LARGEST_STEP_BITS = 7, 5
 GAIN_BITS = 4
 PLAIN_GAIN_EIGHTHS = 8
+CHANCE_BITS = 3
+MOST_CHANCE_QUARTERS = 3 + (1 << CHANCE_BITS) - 1
 MOST_GAIN_EIGHTHS = PLAIN_GAIN_EIGHTHS + (1 << GAIN_BITS) - 1
 
 SMALLEST_DENSITY, LARGEST_DENSITY = 2.0**-40, 0.999
@@ -45,7 +47,8 @@ class Plan:
     Only the ratios count, as each frame carries its own scale; finer classes would not pay, as a Rice parameter covers
     an octave. None is the prior `none`: the frame pays for its partition. `column_steps`, int8 `[columns]` within -7
     to 7, are octaves by which a column is denser than its tensor; None: columns are alike. `gain_eighths`, 8 to 23, is
-    what magnitudes are multiplied by: see `levels.py`. `history` is what both ends know of the client besides; it is
+    what magnitudes are multiplied by: see `levels.py`. `chance_quarters`, 4 to 10, is the exponent of priority
+    sampling: see `priority.py`; 0: the largest are sent. `history` is what both ends know of the client besides; it is
     not part of the plan's bytes. Raises `DecodeError` if out of range.
     """
 
@@ -53,6 +56,7 @@ class Plan:
     density_classes: Classes | None = field(default=None)
     column_steps: Steps | None = field(default=None)
     gain_eighths: int = PLAIN_GAIN_EIGHTHS
+    chance_quarters: int = 0
     history: SendHistory | None = field(default=None)
 
     def __post_init__(self) -> None:
@@ -60,6 +64,8 @@ class Plan:
             raise DecodeError(f"budget of {self.budget_bytes} bytes: it must lie within 1 to {MOST_BUDGET_BYTES}")
         if not PLAIN_GAIN_EIGHTHS <= self.gain_eighths <= MOST_GAIN_EIGHTHS:
             raise DecodeError(f"gain of {self.gain_eighths} eighths: it must lie within 8 to {MOST_GAIN_EIGHTHS}")
+        if self.chance_quarters and not 4 <= self.chance_quarters <= MOST_CHANCE_QUARTERS:
+            raise DecodeError(f"exponent of {self.chance_quarters} quarters: it must lie within 4 to 10, or be 0")
         classes, steps = self.density_classes, self.column_steps
         if classes is not None:
             _check_classes(classes)
@@ -82,6 +88,11 @@ class Plan:
         """The same plan with another budget, which the receiver need not know."""
         return replace(self, budget_bytes=budget_bytes)
 
+    @property
+    def chance_exponent(self) -> float | None:
+        """The exponent of priority sampling; None where the largest values are sent."""
+        return self.chance_quarters / 4 if self.chance_quarters else None
+
     @cached_property
     def digest(self) -> bytes:
         """The first 4 bytes of the SHA-256 of classes and steps: plans with equal digests read the same frames."""
@@ -93,6 +104,7 @@ class Plan:
         writer.put(self.budget_bytes.bit_length() - 1, WIDTH_BITS)
         writer.put(self.budget_bytes, self.budget_bytes.bit_length())
         writer.put(self.gain_eighths - PLAIN_GAIN_EIGHTHS, GAIN_BITS)
+        writer.put(max(self.chance_quarters - 3, 0), CHANCE_BITS)
         writer.put(self.density_classes is not None, 1)
         if self.density_classes is not None:
             _write_classes(writer, self.density_classes)
@@ -109,9 +121,10 @@ class Plan:
         reader = BitReader(data)
         budget_bytes = reader.take(reader.take(WIDTH_BITS) + 1)
         gain_eighths = PLAIN_GAIN_EIGHTHS + reader.take(GAIN_BITS)
+        chance = reader.take(CHANCE_BITS)
         classes = _read_classes(reader, layout.num_blocks) if reader.take(1) else None
         steps = _read_steps(reader, layout.num_columns) if classes is not None and reader.take(1) else None
-        plan = cls(budget_bytes, classes, steps, gain_eighths)
+        plan = cls(budget_bytes, classes, steps, gain_eighths, chance + 3 if chance else 0)
         reader.finish()
         if plan.to_bytes() != data:
             raise DecodeError("the plan is not in its canonical form, so its digest would differ: refuse it")
@@ -165,7 +178,7 @@ def _read_steps(reader: BitReader, columns: int) -> Steps:
 
 def _most_bytes(layout: Layout) -> int:
     """The longest canonical form: the widest budget, packed classes, and steps in five bits each, which hold any."""
-    head = WIDTH_BITS + MOST_BUDGET_BYTES.bit_length() + GAIN_BITS + 1
+    head = WIDTH_BITS + MOST_BUDGET_BYTES.bit_length() + GAIN_BITS + CHANCE_BITS + 1
     classes = PARAMETER_BITS + PACK_BITS * -(-layout.num_blocks // CLASSES_PER_PACK) + 1
     return -(-(head + classes + PARAMETER_BITS + LARGEST_STEP_BITS * layout.num_columns) // 8)
 
