@@ -52,7 +52,7 @@ def expected_left(update: F32, delivered: SparseUpdate, lowest: float, exponent:
     sure = magnitude >= np.float32(lowest)
     drawn = np.abs(delivered.values[~sure[delivered.indices]])
     height = np.float32(drawn.mean(dtype=np.float64)) if len(drawn) else np.float32(lowest)
-    chance = np.minimum(magnitude / np.float32(lowest), np.float32(1)) ** np.float32(exponent)
+    chance = (np.minimum(magnitude, np.float32(lowest)) / np.float32(lowest)) ** np.float32(exponent)
     left = flat - np.copysign(chance * height, flat)
     left[sure] = flat[sure]
     certain = sure[delivered.indices]

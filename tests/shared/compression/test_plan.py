@@ -35,14 +35,15 @@ def test_a_plan_comes_back(budget_bytes: int, levels: list[int] | None) -> None:
 @settings(deadline=None, max_examples=60)
 @given(classes, steps, st.integers(PLAIN_GAIN_EIGHTHS, MOST_GAIN_EIGHTHS))
 def test_a_plan_with_columns_and_a_gain_comes_back(levels: list[int], octaves: list[int], gain_eighths: int) -> None:
-    check_round_trip(Plan(300, np.array(levels, np.uint8), np.array(octaves, np.int8), gain_eighths))
+    plan = Plan(300, np.array(levels, np.uint8), np.array(octaves, np.int8), gain_eighths, gain_eighths % 7 + 4)
+    check_round_trip(plan)
 
 
 def check_round_trip(plan: Plan) -> None:
     again = Plan.from_bytes(plan.to_bytes(), LAYOUT)
     assert again == plan
     assert again.digest == plan.digest
-    assert again.gain_eighths == plan.gain_eighths
+    assert (again.gain_eighths, again.chance_quarters) == (plan.gain_eighths, plan.chance_quarters)
 
 
 @settings(deadline=None, max_examples=60)
@@ -130,3 +131,9 @@ def test_a_denser_block_never_has_a_lower_class(densities: list[float]) -> None:
     levels = plan_from_densities(ordered)
     assert (np.diff(levels.astype(int)) >= 0).all()
     assert levels[-1] == (DENSEST_CLASS if ordered[-1] >= SMALLEST_DENSITY else 0)
+
+
+@pytest.mark.parametrize("chance_quarters", [-1, 3, 11])
+def test_an_exponent_out_of_range_is_refused(chance_quarters: int) -> None:
+    with pytest.raises(DecodeError, match="exponent"):
+        Plan(300, chance_quarters=chance_quarters)
