@@ -28,12 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     chosen = _parser().parse_args(words)
     cells = wanted(quick_cells(chosen.seeds) if chosen.quick else full_cells(chosen.seeds), chosen.tasks, chosen.only)
-    console = Console()
+    console, shelf = Console(), CellShelf(chosen.runs)
+    if chosen.finished:
+        cells = [cell for cell in cells if shelf.get(cell) is not None]
     minutes = sum({cell.key: core_seconds(cell) for cell in cells}.values()) / 60 / WORKERS
     console.print(
         f"{len(cells)} runs, about {minutes:.0f} minutes where none is kept in {chosen.runs}", highlight=False
     )
-    rows = run_cells(cells, CellShelf(chosen.runs), console, chosen.fresh)
+    rows = run_cells(cells, shelf, console, chosen.fresh and not chosen.finished)
     command = " ".join(["scripts/bench compression", *words])
     write(chosen.out, command, chosen.seeds, rows, quick=chosen.quick)
 
@@ -72,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tasks", nargs="+", help="these tasks only")
     parser.add_argument("--only", nargs="+", metavar="CODEC", help="these codecs only, and dense")
     parser.add_argument("--fresh", action="store_true", help="run again what is kept of earlier benchmarks")
+    parser.add_argument("--finished", action="store_true", help="run nothing: the result of what is kept")
     parser.add_argument("--runs", type=Path, default=RUNS, help=f"where finished runs are kept ({RUNS})")
     parser.add_argument("--out", type=Path, default=OUT, help=f"the result file ({OUT}); table and picture beside it")
     return parser

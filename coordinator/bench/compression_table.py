@@ -11,8 +11,10 @@ HEAD = ("codec", "ratio", "accuracy", "uplink", "to target", "plans", "down", "f
 TITLES = {
     "dense": "Federated averaging, several numbers of local steps",
     "codec": "Codecs alone: one optimiser and schedule, several budgets",
-    "published": "Rivals as published",
+    "gain": "Of that, what is the gain's: the sieve without it, STC with it",
+    "published": "Rivals as published, with federated averaging's rounds and steps",
     "ours": "Our recipe, all levers",
+    "lent": "STC with the same levers",
     "tasks": "Tasks, skews and participation",
     "ablation": "The sieve without one of its parts",
 }

@@ -59,7 +59,7 @@ SLOW_MILLISECONDS = 5.0
 
 
 def full_cells(seeds: Sequence[int]) -> list[Cell]:
-    """Everything that the claims need, the most important first: about an hour on two idle cores."""
+    """Everything that the claims need, the most important first: an hour and a half on two idle cores."""
     first = seeds[:1]
     cells = [*headline_cells(FULL, work_of(FULL.task), seeds, first)]
     cells += [*task_cells(FULL.task, work_of(FULL.task), (300, 1000), seeds)]

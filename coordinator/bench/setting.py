@@ -54,9 +54,13 @@ class Setting:
 
     @property
     def label(self) -> str:
-        """The codec with its prior, and what an ablation changes."""
-        prior = f" ({self['prior']})" if self["codec"] == "partition" and not self["variant"] else ""
-        return f"{self['codec']}{prior}{', ' if self['variant'] else ''}{self['variant']}"
+        """The codec with its prior, by chance or with a gain, and what an ablation changes."""
+        if self["variant"]:
+            return f"{self['codec']}, {self['variant']}"
+        words = [self["prior"]] if self["codec"] == "partition" else []
+        words += [f"chance {self['chance']:g}"] if self["chance"] else []
+        words += [f"gain {self['gain']:g}"] if self["gain"] > 1 else []
+        return f"{self['codec']} ({', '.join(words)})" if words else str(self["codec"])
 
 
 def settings_of(rows: Iterable[Row]) -> list[Setting]:

@@ -34,7 +34,7 @@ def priorities(update: F32, layout: Layout, exponent: float) -> F32:
     words = raw_draws(seed_of(flat), -(-flat.size * DRAW_BITS // 64)).astype("<u8", copy=False)
     drawn = _factors(exponent)[words.view("<u2")[: flat.size]]
     with np.errstate(over="ignore"):
-        return np.clip(flat * drawn, -LARGEST, LARGEST)
+        return np.asarray(np.clip(flat * drawn, -LARGEST, LARGEST))
 
 
 def heights(update: F32, chosen: SparseUpdate, lowest: float) -> F32:

@@ -29,7 +29,7 @@ def many_draws(update: F32, plan: Plan, draws: int) -> tuple[F32, F32]:
         assert encoded.left is not None
         encoded.delivered.add_to(delivered)
         left += encoded.left
-    return delivered / draws, left / draws
+    return delivered / np.float32(draws), left / np.float32(draws)
 
 
 @pytest.mark.parametrize("chance_quarters", [4, 5, 8])
