@@ -11,7 +11,7 @@ from coordinator.bench.accuracy_chart import accuracy_svg
 from coordinator.bench.cell import Cell
 from coordinator.bench.cell_run import bytes_to
 from coordinator.bench.cell_shelf import CellShelf
-from coordinator.bench.compression_claims import claims_of, codec_target
+from coordinator.bench.compression_claims import claims_of, codec_target, of_all_seeds
 from coordinator.bench.compression_table import table_of
 from coordinator.bench.crew import WORKERS, run_cells
 from coordinator.bench.matrix import FULL, QUICK, core_seconds, full_cells, quick_cells
@@ -60,7 +60,7 @@ def write(out: Path, command: str, seeds: Sequence[int], rows: Sequence[Row], qu
                 bytes_to(row["curve"], targets[setting.place]) if setting.place in targets else None
             )
     claims = claims_of(rows, headline)
-    alone = codec_target([setting for setting in settings if setting["study"] == "codec"])
+    alone = codec_target(of_all_seeds([setting for setting in settings if setting["study"] == "codec"]))
     more = {f"{headline.task}/{headline.skew}, codec alone": round(alone, 5)} if alone else {}
     write_result(out, "compression", command, seeds, rows, claims, {"targets": targets | more})
     out.with_suffix(".md").write_text(table_of(out.stem, command, claims, settings, targets), encoding="utf-8")
