@@ -94,7 +94,7 @@ def headline_cells(headline: Headline, work: Recipe, seeds: Sequence[int], first
     for steps in LOCAL_STEPS:
         yield from _cells(headline.task, [replace(work, steps=steps)], "dense", seeds)
     for recipe in codec_recipes(work):
-        decides = recipe.codec in ("partition", "stc")
+        decides = recipe.codec in ("partition", "stc", "qsgd")
         yield from _cells(headline.task, [recipe], "codec", seeds if decides else first)
     for recipe in published_recipes(work):
         yield from _cells(headline.task, [recipe], "published", seeds if recipe.codec == "stc" else first)
