@@ -87,7 +87,7 @@ def test_a_frame_of_another_plan_or_history_is_refused(made: Plan, read: Plan) -
     writer, prior = BitWriter(), Prior.shared(made, LAYOUT)
     assert prior is not None
     prior.write(writer, LAYOUT, made)
-    with pytest.raises(DecodeError, match="must be that round's plan|knows nothing"):
+    with pytest.raises(DecodeError, match=r"must be that round's plan|knows nothing"):
         Prior.read(BitReader(writer.to_bytes()), LAYOUT, read)
 
 
