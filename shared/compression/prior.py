@@ -4,6 +4,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 
 import numpy as np
 
@@ -50,7 +51,7 @@ KIND_BITS = 2
 SHARED = (PriorKind.PUBLIC, PriorKind.CLIENT)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Prior:
     """The density class of every block, uint8 `[blocks]`, and how the receiver comes to know it.
 
@@ -63,7 +64,20 @@ class Prior:
 
     def axis(self, layout: Layout) -> Axis:
         """The values of `layout`, gathered by these classes."""
-        return ValueGrouping.of(self.classes) if self.by_value else Grouping.of(self.classes, layout)
+        return self._values if self.by_value else Grouping.of(self.classes, layout)
+
+    @cached_property
+    def sizes(self) -> I64:
+        """How many values, or blocks where it is not `by_value`, each class has: int64 `[classes]`."""
+        if not self.by_value:
+            return np.bincount(self.classes, minlength=NUM_CLASSES)
+        sizes = np.zeros(NUM_CLASSES, np.int64)
+        sizes[self._values.classes] = np.diff(self._values.bounds)
+        return sizes
+
+    @cached_property
+    def _values(self) -> ValueGrouping:
+        return ValueGrouping.of(self.classes)
 
     def class_counts(self, indices: I64, sent: I64) -> I64:
         """Values of each class among those at `indices` int64 `[k]`, which `sent` int64 `[blocks]` counts by block."""
@@ -187,8 +201,7 @@ def is_of_client(reader: BitReader) -> bool:
 def _check(prior: Prior, plan: Plan) -> int:
     """What a frame carries so that one made with another plan, history or arithmetic of classes is likely refused."""
     tag = plan.history.tag if prior.kind is PriorKind.CLIENT and plan.history is not None else b""
-    sizes = np.bincount(prior.classes, minlength=NUM_CLASSES).astype("<i8")
-    return hashlib.sha256(plan.digest + tag + sizes.tobytes()).digest()[0]
+    return hashlib.sha256(plan.digest + tag + prior.sizes.astype("<i8").tobytes()).digest()[0]
 
 
 def expected_lengths(priors: list[Prior], sent: I64, layout: Layout) -> F64:
