@@ -11,8 +11,8 @@ from coordinator.aggregation import norm
 from coordinator.records import UpdateFacts
 from shared.compression.codec import SparseUpdate
 from shared.compression.frame import PARTITION_WIRE_ID
-from shared.compression.frame_stats import describe
 from shared.compression.history import SendHistory
+from shared.compression.partition import decode_regions
 from shared.compression.plan import Plan
 from shared.compression.registry import codec_by_wire_id
 from shared.compression.stc import STC_WIRE_ID
@@ -93,16 +93,22 @@ class Admission:
         if not frame:
             return _refused("malformed: it has no codec frame")
         try:
-            codec = codec_by_wire_id(frame[0])
+            codec_by_wire_id(frame[0])
         except DecodeError as error:
             return Ruling(Verdict.UNSUPPORTED, str(error))
         if len(frame) > (most_bytes := self._largest_frame_bytes.get(frame[0], len(frame))):
             return Ruling(Verdict.TOO_LARGE, f"a frame of {len(frame)} bytes, this round's budget is {most_bytes}")
         try:
-            update = codec.decode(frame, self._layout, plan)
+            update, key_values = self._values(frame, plan)
         except DecodeError as error:
             return _refused(f"malformed: {error}")
-        return self._implausible(update) or Admitted(self._facts(unpacked, object_bytes, update, plan), update)
+        return self._implausible(update) or Admitted(self._facts(unpacked, object_bytes, update, key_values), update)
+
+    def _values(self, frame: bytes, plan: Plan) -> tuple[SparseUpdate, int]:
+        """What a frame delivers, and how many values of it are in a key region."""
+        if frame[0] == PARTITION_WIRE_ID:
+            return decode_regions(frame, self._layout, plan)
+        return codec_by_wire_id(frame[0]).decode(frame, self._layout, plan), 0
 
     def _implausible(self, update: SparseUpdate) -> Ruling | None:
         length = norm(update)
@@ -110,10 +116,8 @@ class Admission:
             return _refused(f"norm {length:.3g} is above the {self._largest_norm:.3g} that this round takes")
         return None
 
-    def _facts(self, unpacked: UpdateObject, object_bytes: int, update: SparseUpdate, plan: Plan) -> UpdateFacts:
+    def _facts(self, unpacked: UpdateObject, object_bytes: int, update: SparseUpdate, key_values: int) -> UpdateFacts:
         header, frame = unpacked.header, unpacked.frame
-        partitioned = frame[0] == PARTITION_WIRE_ID
-        key_values = describe(frame, self._layout, plan).key_count if partitioned else 0
         return UpdateFacts(
             examples=header.examples,
             steps=header.steps,

@@ -56,6 +56,11 @@ class Content:
     values: F32
     head_bits: int
 
+    @property
+    def key_count(self) -> int:
+        """Values of the key region."""
+        return int(np.searchsorted(self.positions, self.regions.split))
+
 
 @dataclass(frozen=True)
 class Draft:

@@ -38,13 +38,12 @@ def describe(frame: bytes, layout: Layout, plan: Plan) -> FrameStats:
     least_key_class = int(regions.axis.classes[regions.key_groups - 1])
     key = float(np.mean(regions.prior.classes >= max(least_key_class, 1)))
     dead = float(np.mean(regions.prior.classes == 0))
-    key_count = int(np.searchsorted(content.positions, regions.split))
     return FrameStats(
         prior=regions.prior.kind.name.lower(),
         key_magnitudes=_floats(regions.key.patterns),
         sparse_magnitudes=_floats((regions.sparse or regions.key).patterns),
-        key_count=key_count,
-        sparse_count=len(content.positions) - key_count,
+        key_count=content.key_count,
+        sparse_count=len(content.positions) - content.key_count,
         key_block_share=key,
         sparse_block_share=1.0 - key - dead,
         dead_block_share=dead,

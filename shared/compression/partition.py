@@ -83,11 +83,7 @@ class PartitionCodec:
         """The values of a partition frame, or of a dense one; raises `DecodeError` on anything else."""
         if frame[:1] == bytes([DENSE_WIRE_ID]):
             return DenseCodec().decode(frame, layout, plan)
-        content = read_frame(frame, layout, plan)
-        if content is None:
-            return SparseUpdate.nothing(layout.size)
-        order, indices = content.regions.axis.scatter(content.positions)
-        return SparseUpdate(layout.size, indices, content.values.take(order))
+        return decode_regions(frame, layout, plan)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +138,15 @@ def read_frame(frame: bytes, layout: Layout, plan: Plan) -> Content | None:
     if frame[:1] != EMPTY_FRAME or len(frame) >= dense_bytes(layout):
         raise DecodeError(f"{len(frame)} bytes are no partition frame of a layout of {layout.size} values")
     return read_content(BitReader(frame[1:]), layout, plan)
+
+
+def decode_regions(frame: bytes, layout: Layout, plan: Plan) -> tuple[SparseUpdate, int]:
+    """The values of a partition frame, and how many of them are in its key region; raises `DecodeError`."""
+    content = read_frame(frame, layout, plan)
+    if content is None:
+        return SparseUpdate.nothing(layout.size), 0
+    order, indices = content.regions.axis.scatter(content.positions)
+    return SparseUpdate(layout.size, indices, content.values.take(order)), content.key_count
 
 
 def history_after(history: SendHistory, frame: bytes, sent: I64, layout: Layout) -> SendHistory:
