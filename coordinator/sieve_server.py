@@ -10,6 +10,7 @@ from coordinator.aggregation import WeightedMean
 from coordinator.column_history import ColumnHistory
 from coordinator.job import Job
 from coordinator.predictor import BlockPredictor, SieveFacts, Trust
+from coordinator.send_histories import SendHistories
 from coordinator.server_model import ServerModel
 from shared.compression.codec import SparseUpdate
 from shared.compression.history import SendHistory
@@ -66,14 +67,14 @@ class SieveServer:
         self.model = ServerModel(layout, initial, job.downlink.history_rounds)
         self.predictor = BlockPredictor(layout, job.seed, trust)
         self.columns = ColumnHistory(layout)
-        self.histories: dict[str, SendHistory] = {}
+        self.histories = SendHistories(layout)
         self._downlink = codec_by_name(job.downlink.codec)
 
     def history_of(self, device: str) -> SendHistory | None:
         """What is known of a device's sends before this round; None where the job's prior does not use that."""
         if self._job.sieve.codec != "partition" or self._job.sieve.prior not in ("client", "both"):
             return None
-        return self.histories.get(device) or SendHistory.empty(self._layout)
+        return self.histories.of(device)
 
     def next_plan(self, budget_bytes: int | None = None) -> Plan:
         """What the predictor expects of the coming round, under the job's budget or another.
@@ -105,14 +106,14 @@ class SieveServer:
 
     def remember(self, gathered: Gathering) -> None:
         """Advance the histories of those whose updates were accepted, whether or not the round's mean counts."""
-        self.histories |= gathered.advanced
+        self.histories.advance(gathered.advanced)
 
     def state(self) -> dict[str, npt.NDArray[np.generic]]:
         """All arrays that the next round follows from."""
         state: dict[str, npt.NDArray[np.generic]] = {f"model.{k}": v for k, v in self.model.state().items()}
         state |= {f"predictor.{k}": v for k, v in self.predictor.state().items()}
         state |= {f"columns.{k}": v for k, v in self.columns.state().items()}
-        state |= {f"history.{k}": np.frombuffer(v.to_bytes(), np.uint8) for k, v in sorted(self.histories.items())}
+        state |= {f"history.{k}": v for k, v in self.histories.state().items()}
         return state | {"delta": np.frombuffer(self.model.delta, np.uint8)}
 
     def restore(self, state: Tensors, base: str | None) -> None:
@@ -125,8 +126,7 @@ class SieveServer:
         self.model.restore(_below("model.", state), base, state["delta"].tobytes())
         self.predictor.restore(_below("predictor.", state))
         self.columns.restore(_below("columns.", state))
-        histories = _below("history.", state)
-        self.histories = {k: SendHistory.from_bytes(v.tobytes(), self._layout) for k, v in histories.items()}
+        self.histories.restore(_below("history.", state))
 
 
 def _below(prefix: str, state: Tensors) -> dict[str, npt.NDArray[np.generic]]:

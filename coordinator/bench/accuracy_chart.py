@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 
 from coordinator.bench.cell_run import AVERAGED, running_means
-from coordinator.bench.compression_claims import codec_target
+from coordinator.bench.compression_claims import codec_target, of_all_seeds
 from coordinator.bench.setting import Setting, best, cheapest
 from coordinator.report.chart import Chart, Line, Tone
 from coordinator.report.markup import Html, tag
@@ -39,14 +39,15 @@ def _shown(settings: Sequence[Setting]) -> list[Setting]:
     place = next((setting.place for setting in settings if setting["study"] == "codec"), settings[0].place)
     here = [setting for setting in settings if setting.place == place]
     study = [setting for setting in here if setting["study"] == "codec"] or here
-    target = codec_target(here) or 0.0
+    target = codec_target(of_all_seeds(study)) or 0.0
     chosen = []
     for codec in dict.fromkeys(["dense", *(setting["codec"] for setting in study)]):
-        own = [s for s in (study if codec != "dense" else here) if s["codec"] == codec]
+        own = of_all_seeds([s for s in (study if codec != "dense" else here) if s["codec"] == codec])
         found = cheapest(own, target) if codec != "dense" else None
         if setting := found[0] if found else best(own, lambda setting: setting.accuracy - setting["steps"]):
             chosen.append(setting)
-    return chosen
+    most = max(len(setting.rows) for setting in chosen)
+    return [setting for setting in chosen if len(setting.rows) == most]
 
 
 def _points(setting: Setting, least: float) -> list[tuple[float, float]]:

@@ -19,6 +19,9 @@ LEAST_GAP = 8
 MEMORY_SHIFT = 3
 """A count is kept in steps of 1/256, and each frame leaves 7/8 of what was there before it."""
 
+LARGEST_COUNT = (1 << 32) - 1
+"""Counts stay below that of two million values a frame, so that four bytes save them."""
+
 TAG_BYTES = 4
 NO_TAG = bytes(TAG_BYTES)
 
@@ -66,9 +69,9 @@ class SendHistory:
         )
 
     def to_bytes(self) -> bytes:
-        """All that is to be saved: counts as int64, the number and lengths of recent frames, their indices, the tag."""
+        """All that is to be saved: counts, the number and lengths of recent frames, their indices, the tag."""
         lengths = np.array([len(self.recent), *(len(indices) for indices in self.recent)], "<u4")
-        counts = np.concatenate([self.blocks, self.columns, self.repeats.reshape(-1)]).astype("<i8")
+        counts = np.concatenate([self.blocks, self.columns, self.repeats.reshape(-1)]).astype("<u4")
         recent = np.concatenate([np.zeros(0, np.int64), *self.recent]).astype("<u4")
         return counts.tobytes() + lengths.tobytes() + recent.tobytes() + self.tag
 
@@ -76,11 +79,11 @@ class SendHistory:
     def from_bytes(cls, data: bytes, layout: Layout) -> Self:
         """What `to_bytes` gave; raises `DecodeError` where it is not of `layout`."""
         parts = [layout.num_blocks, layout.num_columns, 2 * RECENT_FRAMES]
-        at = 8 * sum(parts)
+        at = 4 * sum(parts)
         if len(data) < at + 4 + TAG_BYTES:
             raise DecodeError(f"{len(data)} bytes are no history of sends of this layout: forget it and begin anew")
         blocks, columns, repeats = np.split(
-            np.frombuffer(data, "<i8", sum(parts)).astype(np.int64), np.cumsum(parts[:2])
+            np.frombuffer(data, "<u4", sum(parts)).astype(np.int64), np.cumsum(parts[:2])
         )
         words = np.frombuffer(data[at : len(data) - TAG_BYTES], np.uint8)
         count = int(words[:4].view("<u4")[0])
@@ -95,4 +98,4 @@ class SendHistory:
 
 
 def _faded(counts: I64, more: I64) -> I64:
-    return np.asarray(counts - (counts >> MEMORY_SHIFT) + (more << COUNT_SHIFT))
+    return np.asarray(np.minimum(counts - (counts >> MEMORY_SHIFT) + (more << COUNT_SHIFT), LARGEST_COUNT))

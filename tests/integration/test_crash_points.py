@@ -165,7 +165,7 @@ def frames_by_history(folder: Path, prepared: Path) -> list[int]:
     tensors = CheckpointStore(folder / "checkpoints").load(last_checkpoint(folder)).tensors
     bundle = open_bundle((prepared / "bundle.gsb").read_bytes(), [KEY.verify_key], 1 << 30, available_memory_bytes=None)
     layout = Layout.of(list(bundle.manifest.layout))
-    return [len(SendHistory.from_bytes(tensors[f"history.{name}"].tobytes(), layout).recent) for name in NAMES]
+    return [len(SendHistory.from_bytes(tensors[f"history.of.{name}"].tobytes(), layout).recent) for name in NAMES]
 
 
 def journaled(folder: Path) -> list[tuple[int, str, str]]:
