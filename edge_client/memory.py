@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from edge_client.cgroup import available_in_groups
 from shared.errors import DataError
 
 KERNEL = Path("/proc")
@@ -12,9 +13,16 @@ def peak_rss_bytes(proc: Path = KERNEL) -> int:
     return field_bytes((proc / "self" / "status").read_text(), "VmHWM")
 
 
+def rss_bytes(process: int | str = "self", proc: Path = KERNEL) -> int:
+    """The resident memory of a process now; raises `OSError` where there is no such process."""
+    return field_bytes((proc / str(process) / "status").read_text(), "VmRSS")
+
+
 def available_bytes(proc: Path = KERNEL) -> int:
-    """What can be allocated now without swapping."""
-    return field_bytes((proc / "meminfo").read_text(), "MemAvailable")
+    """What can be allocated now without swapping, and without passing the limit of a control group."""
+    on_machine = field_bytes((proc / "meminfo").read_text(), "MemAvailable")
+    in_groups = available_in_groups(proc)
+    return on_machine if in_groups is None else min(on_machine, in_groups)
 
 
 def field_bytes(text: str, name: str) -> int:
