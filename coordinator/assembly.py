@@ -52,7 +52,7 @@ def signing_key(file: Path) -> SigningKey:
 
 def prepare(job: Job, folder: RunFolder, key: SigningKey) -> None:
     """Make what a run needs and does not change: initial weights and signed bundle."""
-    bundle, initial = build_bundle(task_by_name(job.task), job.seed, key)
+    bundle, initial = build_bundle(task_by_name(job.task), job.seed, key, job.work.batch_size)
     folder.initial.write_bytes(model_bytes(initial))
     folder.bundle.write_bytes(bundle)
 

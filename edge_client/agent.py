@@ -21,7 +21,7 @@ from edge_client.actions import (
     Subscribe,
     Unsubscribe,
 )
-from edge_client.memory import available_bytes, peak_rss_bytes
+from edge_client.memory import SHARED_WITH_AGENT_BYTES, available_bytes, folder_bytes, peak_rss_bytes
 from edge_client.orders import Answer, Failed, Order, Trained, failed
 from edge_client.outbox import Outbox
 from edge_client.pending import PendingUpdate
@@ -171,13 +171,23 @@ class Agent:
     def _check_bundle(self, digest: str, archive: bytes) -> str | None:
         """Keep a good bundle; returns why a bad one is refused."""
         try:
-            open_bundle(archive, self._trusted, self._settings.largest_bundle_bytes, available_bytes())
+            open_bundle(
+                archive,
+                self._trusted,
+                self._settings.largest_bundle_bytes,
+                self._room_for_trainer(),
+                folder_bytes(self._settings.data),
+            )
             self._outbox.keep_bundle(digest, archive)
         except (BundleError, SignatureError) as error:
             return str(error)
         except OSError as error:
             return f"the bundle cannot be stored: {error}"
         return None
+
+    def _room_for_trainer(self) -> int:
+        """What a trainer process may have resident: one that runs already lets go of what it holds."""
+        return available_bytes() + SHARED_WITH_AGENT_BYTES + self._trainer.resident_bytes()
 
     def _submit(self, order: Order, files: Mapping[Path, bytes]) -> Iterable[Action]:
         """Hand over an order with all its files; with one missing the trainer would take that of the round before."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from edge_client.data import DataSource
 from edge_client.local_round import carried_over, run_round
+from edge_client.memory import available_bytes, rss_bytes
 from edge_client.model_file import ModelFile
 from edge_client.orders import (
     Answer,
@@ -20,6 +21,7 @@ from edge_client.orders import (
 )
 from edge_client.pending import PendingStore, PendingUpdate
 from edge_client.task import Task, read_archive
+from shared.bundle import BundleManifest, check_memory
 from shared.compression.plan import Plan
 from shared.errors import BundleError, DataError, DeadlineExceeded, RemoteError, SettingsError, TrainerError
 from shared.layout import F32
@@ -63,6 +65,10 @@ class InlineTrainer:
         """0: this trainer has no process of its own."""
         return 0
 
+    def resident_bytes(self) -> int:
+        """0: this trainer has no process of its own."""
+        return 0
+
     def close(self) -> None:
         """Forget sessions and data."""
         self._loaded = None
@@ -85,8 +91,16 @@ class InlineTrainer:
     def _task(self, archive: Path) -> Task:
         if self._loaded is None or self._loaded[0] != archive.stem:
             self._loaded = None
-            self._loaded = archive.stem, Task(read_archive(archive), self._source)
+            bundle = read_archive(archive)
+            _check_room(bundle.manifest)
+            self._loaded = archive.stem, Task(bundle, self._source)
         return self._loaded[1]
+
+
+def _check_room(manifest: BundleManifest) -> None:
+    """Raise `BundleError` where what this process would grow by is no longer free: a kept bundle may be an old one."""
+    missing = manifest.estimated_peak_bytes - rss_bytes()
+    check_memory(manifest.name, missing, available_bytes())
 
 
 def _known(order: TrainOrder, store: PendingStore) -> Answer | None:

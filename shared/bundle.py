@@ -53,8 +53,9 @@ class FileEntry(_Strict):
 class BundleManifest(_Strict):
     """What is in a bundle and what it needs. `signer` and `signature` are empty until `sign_bundle`.
 
-    `input_shape` is without the batch. `preprocessing` and `layout` are the JSON forms of `shared.preprocessing` and
-    `shared.layout`, which read them where arrays are at hand.
+    `input_shape` is without the batch; `estimated_peak_bytes` is the trainer process's resident memory at its peak, but
+    for the local data. `preprocessing` and `layout` are the JSON forms of `shared.preprocessing` and `shared.layout`,
+    which read them where arrays are at hand.
     """
 
     format_version: Literal[1] = 1
@@ -70,6 +71,15 @@ class BundleManifest(_Strict):
     estimated_peak_bytes: Annotated[int, Field(ge=0, le=1 << 50)]
     signer: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     signature: Annotated[str, Field(pattern=r"^([0-9a-f]{128})?$")] = ""
+
+    def needed_bytes(self, data_bytes: int) -> int:
+        """What a trainer is likely to have resident at most, with `data_bytes` of recordings, as float32.
+
+        These are held once as they are, and while they are cut twice as windows, which may overlap.
+        """
+        window, stride = self.preprocessing.get("window"), self.preprocessing.get("stride")
+        overlap = window / stride if isinstance(window, int) and isinstance(stride, int) and stride > 0 else 1.0
+        return self.estimated_peak_bytes + round(data_bytes * (1 + 2 * overlap))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +117,18 @@ def pack_bundle(manifest: BundleManifest, files: Mapping[str, bytes]) -> bytes:
 
 
 def open_bundle(
-    data: bytes, trusted: Sequence["VerifyKey"], largest_bytes: int, available_memory_bytes: int | None
+    data: bytes,
+    trusted: Sequence["VerifyKey"],
+    largest_bytes: int,
+    available_memory_bytes: int | None,
+    data_bytes: int = 0,
 ) -> Bundle:
     """The bundle in `data`, signed by one of the `trusted` keys.
 
-    `largest_bytes` bounds the archive, and its files unpacked. Raises `SignatureError` when it is unsigned, its
-    manifest was altered or its signer is not trusted, else `BundleError`; nothing is unpacked before the signature
-    was verified.
+    `largest_bytes` bounds the archive, and its files unpacked; `available_memory_bytes` what training it may take on
+    this device, whose recordings are `data_bytes` large (None: it is not to be trained here). Raises `SignatureError`
+    when it is unsigned, its manifest was altered or its signer is not trusted, else `BundleError`; nothing is unpacked
+    before the signature was verified.
     """
     if len(data) > largest_bytes:
         raise BundleError(f"bundle of {len(data)} bytes: at most {largest_bytes} are accepted")
@@ -121,7 +136,9 @@ def open_bundle(
         reader = Reader(data, "bundle")
         manifest = _read_manifest(reader)
         _check_signature(manifest, trusted)
-        _check_limits(manifest, largest_bytes, available_memory_bytes)
+        _check_size(manifest, largest_bytes)
+        if available_memory_bytes is not None:
+            check_memory(manifest.name, manifest.needed_bytes(data_bytes), available_memory_bytes)
         return _read_files(reader, manifest)
 
 
@@ -169,15 +186,19 @@ def _check_signature(manifest: BundleManifest, trusted: Sequence["VerifyKey"]) -
         raise SignatureError(f"{name}: altered after it was signed")
 
 
-def _check_limits(manifest: BundleManifest, largest_bytes: int, available_memory_bytes: int | None) -> None:
+def check_memory(name: str, needed_bytes: int, available_bytes: int) -> None:
+    """Raise `BundleError` where training the bundle `name` needs more memory than there is."""
+    if needed_bytes > available_bytes:
+        raise BundleError(
+            f"bundle {name}: training needs about {needed_bytes} bytes of memory, {available_bytes} are available: "
+            "use a smaller model, smaller batches or a larger device"
+        )
+
+
+def _check_size(manifest: BundleManifest, largest_bytes: int) -> None:
     unpacked_bytes = sum(entry.size for entry in manifest.files.values())
     if unpacked_bytes > largest_bytes:
         raise BundleError(f"bundle {manifest.name}: {unpacked_bytes} bytes unpacked: at most {largest_bytes}")
-    if available_memory_bytes is not None and manifest.estimated_peak_bytes > available_memory_bytes:
-        raise BundleError(
-            f"bundle {manifest.name}: training needs about {manifest.estimated_peak_bytes} bytes of memory, "
-            f"{available_memory_bytes} are available: use a smaller model or a larger device"
-        )
 
 
 def _unpack_file(reader: Reader, name: str, manifest: BundleManifest) -> bytes:

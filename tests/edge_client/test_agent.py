@@ -64,7 +64,7 @@ BASE = hashlib.sha256(b"the model before").hexdigest()
 CHAIN = pack_chain([Link(base_tag(BASE), DELTA)])
 
 
-def bundle(key: SigningKey = KEY) -> bytes:
+def bundle(key: SigningKey = KEY, peak_bytes: int = 1) -> bytes:
     files = {name: name.encode() * 10 for name in ("train.onnx", "eval.onnx")}
     manifest = BundleManifest(
         name="task",
@@ -75,7 +75,7 @@ def bundle(key: SigningKey = KEY) -> bytes:
         preprocessing={},
         layout=(("w", (2, 4), "weight"),),
         files=file_entries(files),
-        estimated_peak_bytes=1,
+        estimated_peak_bytes=peak_bytes,
     )
     return pack_bundle(sign_bundle(manifest, key), files)
 
@@ -90,6 +90,7 @@ class FakeTrainer:
     def __init__(self, state: Path, *, has_base: bool = True, object_bytes: int = 100) -> None:
         self.orders: list[Order] = []
         self.closed = False
+        self.resident = 0
         self._state, self._has_base, self._object_bytes = state, has_base, object_bytes
         self._answers: list[Answer] = []
 
@@ -103,6 +104,9 @@ class FakeTrainer:
 
     def peak_rss_bytes(self) -> int:
         return 77
+
+    def resident_bytes(self) -> int:
+        return self.resident
 
     def close(self) -> None:
         self.closed = True
@@ -382,6 +386,20 @@ def test_bundle_that_cannot_be_stored_is_reported(world: World) -> None:
     [trouble] = world.coordinator.reports(Trouble)
     assert isinstance(trouble, Trouble)
     assert "cannot be stored" in trouble.text
+
+
+def test_bundle_that_does_not_fit_is_refused_with_both_numbers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_client.agent.available_bytes", lambda: 40_000_000)
+    world.trainer.resident = 2_000_000
+    world.coordinator.open(archive=bundle(peak_bytes=55_999_998))  # and three times the data file of one byte
+    world.settle()
+    world.coordinator.command(TRAIN)
+    world.pass_time(6)
+    [trouble] = world.coordinator.reports(Trouble)
+    assert isinstance(trouble, Trouble)
+    assert trouble.code == "bundle_refused"
+    assert "training needs about 56000001 bytes of memory, 56000000 are available" in trouble.text
+    assert world.trainer.orders == []
 
 
 def full(*_: object) -> None:

@@ -45,6 +45,16 @@ def test_training_commits_what_it_answers(lab: "Lab", trainer: InlineTrainer) ->
     assert UpdateObject.unpack(update.object).header.steps == 6
 
 
+def test_kept_bundle_that_no_longer_fits_is_refused_before_it_is_loaded(
+    lab: "Lab", trainer: InlineTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_client.inline_trainer.available_bytes", lambda: 999)
+    monkeypatch.setattr("edge_client.inline_trainer.rss_bytes", lambda: -1000)
+    answer = failure(trainer, lab.train_order())
+    assert answer.code == "bundle_refused"
+    assert "needs about 1000 bytes of memory, 999 are available" in answer.text
+
+
 def test_evaluation_scores_the_test_windows(lab: "Lab", trainer: InlineTrainer) -> None:
     answer = carry_out(trainer, lab.evaluate_order())
     assert isinstance(answer, Scored)
