@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from edge_client.graph_session import GraphSession
-from edge_client.optimizer import Sgd
+from edge_client.optimizer import optimizer_for
 from shared.errors import BundleError, TrainerError
 from shared.layout import F32, I64, Layout
 from shared.messages import LocalWork
@@ -69,7 +69,7 @@ class OnnxRuntime:
         """Train `weights` in place."""
         graph, gradient = self._training, np.zeros_like(weights)
         feed, results = self._feed(graph, weights), self._results(graph, weights, gradient)
-        optimizer = Sgd(self._layout.size, self._trainable(graph), work)
+        optimizer = optimizer_for(work, self._trainable(graph), weights)
         steps, loss_sum = 0, 0.0
         for x, y in islice(batches, work.steps):
             if not has_time():
