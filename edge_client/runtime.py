@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -35,6 +35,12 @@ class Score:
     loss: float
     correct: int
     examples: int
+
+    def in_thousandths(self) -> Self:
+        """The same accuracy, rounded, as if there had been 1,000 examples: it does not tell how many there were."""
+        if not self.examples:
+            return self
+        return replace(self, correct=round(1000 * self.correct / self.examples), examples=1000)
 
 
 class Runtime(Protocol):

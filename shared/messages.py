@@ -4,6 +4,7 @@ Unknown fields are ignored (a newer minor version may add some); unknown kinds, 
 `MessageError`. Binary objects (updates, models, plans) never travel here: see `frame.py`.
 """
 
+from enum import StrEnum
 from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import (
@@ -35,6 +36,7 @@ RunId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 Round = Annotated[int, Field(ge=0, le=1_000_000)]
 Count = Annotated[int, Field(ge=0, le=1 << 53)]
 HistoryTag = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
+ReasonName = Annotated[str, Field(pattern=r"^[a-z_]{1,32}$")]
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600, allow_inf_nan=False)]
 
 
@@ -92,14 +94,35 @@ class Evaluated(Message):
     examples: Count
 
 
+class DeclineReason(StrEnum):
+    """Why a device does not do what it could: its owner's policy, or its condition."""
+
+    JOB = "job"
+    SIGNER = "signer"
+    STEPS = "steps"
+    EPOCHS = "epochs"
+    UPLOAD_BYTES = "upload_bytes"
+    REPORT = "report"
+    PRIVACY = "privacy"
+    CONDITION = "condition"
+
+
 class Trouble(Message):
-    """A device cannot do what it was asked; it stays connected."""
+    """A device cannot do what it was asked, or declines it for a `reason`; it stays connected.
+
+    `reason` is a `DeclineReason`, and comes with `not_eligible`; a newer device may have other reasons.
+    """
 
     kind: Literal["trouble"] = "trouble"
     code: Literal["data_error", "bundle_refused", "trainer_failed", "not_eligible", "wrong_message"]
     text: Annotated[Line, Field(max_length=500)]
     run: RunId | None = None
     server_round: Round | None = None
+    reason: ReasonName | None = None
+
+    def __str__(self) -> str:
+        """As the coordinator's log and journal show it."""
+        return f"declines ({self.reason}): {self.text}" if self.reason else f"reports {self.code}: {self.text}"
 
 
 class CoordinatorState(Message):
