@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from edge_client.agent import Agent
 from edge_client.cli import parse_command_line
 from edge_client.outbox import Outbox
+from edge_client.policy import load_policy
 from edge_client.settings import EdgeSettings
 from edge_client.trainer import Trainer
 from edge_client.trainer_process import ProcessTrainer
@@ -43,7 +44,8 @@ def serve(settings: EdgeSettings, connect_seconds: float | None) -> None:
     with folder_lock(settings.state_dir):
         outbox = Outbox(settings.state_dir)
         transport = PahoTransport(settings.broker, settings.name, random.Random())  # noqa: S311 - spreads reconnects
-        agent = Agent(settings, outbox, transport, build_trainer(settings, transport), tcp_bytes=transport.tcp_bytes)
+        trainer, policy = build_trainer(settings, transport), load_policy(settings.policy)
+        agent = Agent(settings, outbox, transport, trainer, policy=policy, tcp_bytes=transport.tcp_bytes)
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())  # the agent looks at it at least once a second
