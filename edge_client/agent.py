@@ -31,6 +31,7 @@ from edge_client.policy import Policy
 from edge_client.presence import Identity
 from edge_client.session import Limits, Session
 from edge_client.settings import EdgeSettings
+from edge_client.supervisor import Supervisor, Unsupervised
 from edge_client.trainer import Trainer
 from shared.bundle import open_bundle
 from shared.errors import BrokerUnreachable, BundleError, SignatureError
@@ -70,6 +71,7 @@ class Agent:
         wall_clock: Callable[[], float] = time.time,
         policy: Policy = Policy(),  # noqa: B008  frozen
         tcp_bytes: Callable[[], TcpBytes | None] = lambda: None,
+        supervisor: Supervisor | None = None,
     ) -> None:
         self._settings = settings
         self._outbox = outbox
@@ -77,6 +79,7 @@ class Agent:
         self._trainer = trainer
         self._clock = clock
         self._tcp_bytes = tcp_bytes
+        self._supervisor = supervisor or Unsupervised()
         self._trusted = settings.signer_keys()
         self._identity = Identity(settings.name, Topics(settings.topic_root), outbox.next_connection(), agent_version())
         limits = Limits(settings.broker.max_chunk_bytes, settings.largest_bundle_bytes, settings.heartbeat_seconds)
@@ -99,7 +102,7 @@ class Agent:
             if connect_seconds is not None:
                 self._wait_connected(stop, connect_seconds)
             while not stop.is_set():
-                self.step(LONGEST_WAIT_SECONDS)
+                self._turn(LONGEST_WAIT_SECONDS)
         finally:
             self.leave()
 
@@ -123,9 +126,16 @@ class Agent:
     def leave(self) -> None:
         """Say goodbye, end the trainer and close the connection."""
         log.info("%s: leaving", self._identity.device)
+        self._supervisor.stopping()
         self._transport.publish(self._identity.will())
         self._transport.close()
         self._trainer.close()
+
+    def _turn(self, longest_wait_seconds: float) -> TransportEvent | None:
+        """One step of our own loop, which the supervisor hears of once it is done."""
+        event = self.step(longest_wait_seconds)
+        self._supervisor.turned(self._session.status, self._clock())
+        return event
 
     def _wait_connected(self, stop: threading.Event, connect_seconds: float) -> None:
         deadline, reason = self._clock() + connect_seconds, "no answer yet"
@@ -134,7 +144,7 @@ class Agent:
             if left_seconds <= 0:
                 address = self._settings.broker.address
                 raise BrokerUnreachable(f"no broker at {address} within {connect_seconds:g} s: {reason}")
-            event = self.step(min(left_seconds, LONGEST_WAIT_SECONDS))
+            event = self._turn(min(left_seconds, LONGEST_WAIT_SECONDS))
             if isinstance(event, Connected):
                 return
             if isinstance(event, Disconnected):

@@ -14,6 +14,7 @@ from edge_client.cli import parse_command_line
 from edge_client.outbox import Outbox
 from edge_client.policy import load_policy
 from edge_client.settings import EdgeSettings
+from edge_client.supervisor import supervisor
 from edge_client.trainer import Trainer
 from edge_client.trainer_process import ProcessTrainer
 from shared.errors import GradsieveError
@@ -22,6 +23,7 @@ from shared.paho_transport import PahoTransport
 
 IO_ERROR = 74
 """Exit code for a file or folder that cannot be used; as in sysexits.h."""
+LONGEST_ORDER_SECONDS = 7 * 24 * 3600.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,8 +46,11 @@ def serve(settings: EdgeSettings, connect_seconds: float | None) -> None:
     with folder_lock(settings.state_dir):
         outbox = Outbox(settings.state_dir)
         transport = PahoTransport(settings.broker, settings.name, random.Random())  # noqa: S311 - spreads reconnects
+        watch = supervisor(os.environ, os.getpid(), LONGEST_ORDER_SECONDS if settings.trainer == "inline" else 0.0)
         trainer, policy = build_trainer(settings, transport), load_policy(settings.policy)
-        agent = Agent(settings, outbox, transport, trainer, policy=policy, tcp_bytes=transport.tcp_bytes)
+        agent = Agent(
+            settings, outbox, transport, trainer, policy=policy, tcp_bytes=transport.tcp_bytes, supervisor=watch
+        )
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())  # the agent looks at it at least once a second

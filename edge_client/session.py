@@ -112,6 +112,11 @@ class Session:
             return assignment.stage.value
         return "uploading" if self._uploads else "idle"
 
+    @property
+    def status(self) -> str:
+        """The phase, and what is wrong with the link, for whoever looks at the process from outside."""
+        return self.phase if self._presence.ready else f"{self.phase}; no link: {self._link_fault or 'connecting'}"
+
     def on_event(self, event: TransportEvent, now: float) -> list[Action]:
         """Something happened on the link."""
         match event:
