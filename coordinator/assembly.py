@@ -145,7 +145,7 @@ def _strategy(job: Job, run: str, folder: RunFolder, key: SigningKey) -> SieveSt
     if len(weights) != 4 * layout.size:
         raise RunError(f"{folder.initial} has {len(weights)} bytes, the model {4 * layout.size}: {remedy}")
     initial: F32 = np.frombuffer(weights, "<f4").astype(np.float32)
-    return SieveStrategy(job, run, layout, initial, bundle)
+    return SieveStrategy(job, run, layout, initial, bundle, grows=manifest.growth is not None)
 
 
 def _wait_for_broker(link: Link, settings: CoordinatorSettings, on_progress: Callable[[Progress], None]) -> None:

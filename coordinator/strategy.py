@@ -57,13 +57,13 @@ class SieveStrategy(Strategy):
     Everything it does in a round follows from its state, which a checkpoint keeps: a resumed round is the same round.
     """
 
-    def __init__(self, job: Job, run: str, layout: Layout, initial: F32, bundle: bytes) -> None:
+    def __init__(self, job: Job, run: str, layout: Layout, initial: F32, bundle: bytes, grows: bool = False) -> None:
         self.job, self.run, self.layout = job, run, layout
         self.server = SieveServer(job, layout, initial)
         self.model, self.predictor = self.server.model, self.server.predictor
         self.tally = RoundTally()
         self._planned: tuple[int, Plan] | None = None
-        self._bundle = bundle
+        self._bundle, self._grows = bundle, grows
 
     def summary(self) -> None:
         """Log what this strategy is about to do."""
@@ -112,7 +112,13 @@ class SieveStrategy(Strategy):
             plan=inline(self.plan_of(server_round).to_bytes()),
             work=self._local_work(server_round),
         )
-        return RoundOffer(manifest, bytes(attachment), blobs)
+        return RoundOffer(manifest, bytes(attachment), blobs, self._at_once(manifest))
+
+    def _at_once(self, manifest: RoundManifest) -> tuple[str, ...]:
+        """In a run's first round nobody holds anything: all want the bundle, and the model unless they grow it."""
+        if manifest.base is not None:
+            return ()
+        return (manifest.bundle.digest,) if self._grows else (manifest.bundle.digest, manifest.model.digest)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

@@ -101,6 +101,7 @@ class InlineTrainer:
             return answer
         task = self._task(Path(order.bundle))
         kept = ModelFile(folder, task.layout)
+        kept.begin(task.growth)
         model = _model(order, kept)
         if model is None:
             return NeedModel(run=order.run, server_round=order.server_round, held=kept.digest())

@@ -12,9 +12,9 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from shared.errors import BundleError, FrameError, SignatureError
 from shared.messages import Digest
@@ -26,12 +26,14 @@ if TYPE_CHECKING:  # a trainer reads bundles without loading a cryptography libr
 MAGIC = b"gsb\x01"
 LARGEST_MANIFEST_BYTES = 1 << 20
 LARGEST_FILE_BYTES = 1 << 31
+LARGEST_WEIGHT = 1e6
 _SIGNED_PURPOSE = b"gradsieve bundle\0"
 
 BUNDLE_FILES = ("train.onnx", "eval.onnx", "predict.onnx")
 
 FileName = Annotated[str, Field(pattern=r"^(train|eval|predict)\.onnx$")]
 Dimension = Annotated[int, Field(ge=1, le=1 << 31)]
+Weight = Annotated[float, Field(ge=-LARGEST_WEIGHT, le=LARGEST_WEIGHT)]
 LayoutRow = tuple[
     Annotated[str, Field(min_length=1, max_length=200)],
     Annotated[tuple[Dimension, ...], Field(max_length=8)],
@@ -50,12 +52,19 @@ class FileEntry(_Strict):
     size: Annotated[int, Field(ge=1, le=LARGEST_FILE_BYTES)]
 
 
+class Growth(_Strict):
+    """First weights by seed: for each tensor of the layout its centre, and how far values lie to both sides of it."""
+
+    seed: Annotated[int, Field(ge=0, le=1 << 53)]
+    spreads: Annotated[tuple[tuple[Weight, Annotated[Weight, Field(ge=0)]], ...], Field(min_length=1, max_length=4096)]
+
+
 class BundleManifest(_Strict):
     """What is in a bundle and what it needs. `signer` and `signature` are empty until `sign_bundle`.
 
     `input_shape` is without the batch; `estimated_peak_bytes` is the trainer process's resident memory at its peak, but
     for the local data. `preprocessing` and `layout` are the JSON forms of `shared.preprocessing` and `shared.layout`,
-    which read them where arrays are at hand.
+    which read them where arrays are at hand. Where there is a `growth`, devices make the run's first model by it.
     """
 
     format_version: Literal[1] = 1
@@ -67,10 +76,17 @@ class BundleManifest(_Strict):
     preprocessing: dict[str, JsonValue]
     layout: Annotated[tuple[LayoutRow, ...], Field(min_length=1, max_length=4096)]
     files: Annotated[dict[FileName, FileEntry], Field(min_length=1)]
+    growth: Growth | None = None
     minimum_onnxruntime: Annotated[str, Field(pattern=r"^[0-9]{1,3}(\.[0-9]{1,3}){1,2}$")] = "1.19.0"
     estimated_peak_bytes: Annotated[int, Field(ge=0, le=1 << 50)]
     signer: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     signature: Annotated[str, Field(pattern=r"^([0-9a-f]{128})?$")] = ""
+
+    @model_validator(mode="after")
+    def _growth_is_of_the_layout(self) -> Self:
+        if self.growth is not None and len(self.growth.spreads) != len(self.layout):
+            raise ValueError(f"{len(self.growth.spreads)} spreads of first weights for {len(self.layout)} tensors")
+        return self
 
     def needed_bytes(self, data_bytes: int) -> int:
         """What a trainer is likely to have resident at most, with `data_bytes` of recordings, as float32.

@@ -56,4 +56,5 @@ DRILL = Task(
     LeNetOfRows,
     functional.cross_entropy,
     clients,
+    begins_at_random=True,
 )
