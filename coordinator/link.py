@@ -255,7 +255,8 @@ class Link:
         event = parse(DEVICE_EVENT, payload)
         match event:
             case Heartbeat():
-                self.fleet.beat(device, event)
+                if self.fleet.beat(device, event):
+                    self._on_condition(device, event)
             case Want():
                 self._on_want(device, event.digest)
             case Evaluated() | Trouble():
@@ -264,6 +265,13 @@ class Link:
                     self._complain(f"{device} {event.reason or event.code}", f"{device} {event}")
                 if self._handler:
                     self._handler.on_event(device, event)
+
+    def _on_condition(self, device: str, heartbeat: Heartbeat) -> None:
+        if heartbeat.readiness == "go":
+            log.info("%s may work again", device)
+        else:
+            verb = "waits" if heartbeat.readiness == "wait" else "stops"
+            self._complain(f"{device} condition", f"{device} {verb}: {'; '.join(heartbeat.reasons)}")
 
     def _on_want(self, device: str, digest: str) -> None:
         now = self._clock()

@@ -13,6 +13,8 @@ from edge_client.agent import Agent
 from edge_client.cli import parse_command_line
 from edge_client.outbox import Outbox
 from edge_client.policy import load_policy
+from edge_client.quiet_hours import minute_of_day
+from edge_client.sensors import Sensors
 from edge_client.settings import EdgeSettings
 from edge_client.trainer import Trainer
 from edge_client.trainer_process import ProcessTrainer
@@ -45,7 +47,17 @@ def serve(settings: EdgeSettings, connect_seconds: float | None) -> None:
         outbox = Outbox(settings.state_dir)
         transport = PahoTransport(settings.broker, settings.name, random.Random())  # noqa: S311 - spreads reconnects
         trainer, policy = build_trainer(settings, transport), load_policy(settings.policy)
-        agent = Agent(settings, outbox, transport, trainer, policy=policy, tcp_bytes=transport.tcp_bytes)
+        metered = settings.gate.metered_interfaces
+        sensors = Sensors(settings.state_dir, metered, lambda: policy.is_quiet(minute_of_day()))
+        agent = Agent(
+            settings,
+            outbox,
+            transport,
+            trainer,
+            policy=policy,
+            read_board=sensors.read,
+            tcp_bytes=transport.tcp_bytes,
+        )
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())  # the agent looks at it at least once a second

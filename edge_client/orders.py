@@ -29,7 +29,10 @@ class PrivacyTerms(Message):
 
 
 class LocalRules(Message):
-    """What the device's own policy asks of the trainer, whatever the coordinator wants."""
+    """What the device's own policy asks of the trainer, whatever the coordinator wants.
+
+    Above `hottest_celsius` training ends.
+    """
 
     most_epochs: Annotated[float, Field(gt=0)] | None = None
     report_loss: bool = True
@@ -37,6 +40,7 @@ class LocalRules(Message):
     report_examples: bool = True
     report_label_counts: bool = False
     privacy: PrivacyTerms | None = None
+    hottest_celsius: float | None = None
 
 
 class ModelOrder(Message):
@@ -96,7 +100,7 @@ class PrivacySpent(Message):
 class Trained(Answered):
     """The update lies committed in pending.bin, trained from `model` in `steps` steps; `object_bytes` are to upload.
 
-    `privacy` is there where the update was noised.
+    `privacy` is there where the update was noised; `ended_by` where the steps are fewer than those ordered.
     """
 
     kind: Literal["trained"] = "trained"
@@ -104,6 +108,7 @@ class Trained(Answered):
     steps: Count
     model: Digest
     privacy: PrivacySpent | None = None
+    ended_by: Literal["time", "heat"] | None = None
 
 
 class Scored(Answered):

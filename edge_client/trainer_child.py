@@ -9,6 +9,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import BinaryIO
 
+from edge_client.background import give_way
 from edge_client.data import FolderSource
 from edge_client.inline_trainer import InlineTrainer
 from edge_client.memory import peak_rss_bytes
@@ -21,6 +22,7 @@ OOM_SCORE = "500"
 def main(state_dir: str, data_dir: str) -> None:
     """Carry out orders until standard input ends."""
     _be_killed_first()
+    give_way()
     answers = _take_stdout()
     lines: SimpleQueue[bytes] = SimpleQueue()
     Thread(target=_read, args=(sys.stdin.buffer, lines), daemon=True).start()

@@ -44,6 +44,7 @@ def test_header_says_what_was_done(lab: "Lab", task: Task) -> None:
     assert (header.server_round, header.steps, result.steps) == (4, 6, 6)
     assert header.examples == len(task.split.train_x)
     assert (header.correct, header.tested) == (score.correct, len(task.split.test_x))
+    assert header.loss is not None
     assert 0 < header.loss < 2
 
 
