@@ -255,6 +255,9 @@ class Link:
         event = parse(DEVICE_EVENT, payload)
         match event:
             case Heartbeat():
+                known = self.fleet.devices[device].heartbeat
+                if event.label_counts and (known is None or known.label_counts != event.label_counts):
+                    log.info("%s has these examples by class: %s", device, ", ".join(map(str, event.label_counts)))
                 if self.fleet.beat(device, event):
                     self._on_condition(device, event)
             case Want():
@@ -267,11 +270,13 @@ class Link:
                     self._handler.on_event(device, event)
 
     def _on_condition(self, device: str, heartbeat: Heartbeat) -> None:
+        reasons = "; ".join(heartbeat.reasons)
         if heartbeat.readiness == "go":
             log.info("%s may work again", device)
+        elif heartbeat.readiness == "wait":
+            self._complain(f"{device} waits", f"{device} waits: {reasons}")
         else:
-            verb = "waits" if heartbeat.readiness == "wait" else "stops"
-            self._complain(f"{device} condition", f"{device} {verb}: {'; '.join(heartbeat.reasons)}")
+            self._complain(f"{device} stops", f"{device} stops: {reasons}")
 
     def _on_want(self, device: str, digest: str) -> None:
         now = self._clock()

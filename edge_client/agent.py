@@ -250,6 +250,7 @@ class Agent:
             peak_rss_bytes=peak_rss_bytes(),
             trainer_peak_rss_bytes=self._trainer.peak_rss_bytes(),
             readiness=condition.readiness.value,
+            label_counts=self._session.label_counts,
             reasons=tuple(reason[:LONGEST_REASON] for reason in condition.reasons[:MOST_REASONS]),
         )
         return Publication(self._identity.topics.heartbeat(self._identity.device), dump(heartbeat), qos=0)

@@ -38,6 +38,8 @@ from shared.errors import (
 from shared.layout import F32
 from shared.messages import DeclineReason
 
+MOST_LABELS = 256
+
 TROUBLES: dict[type[Exception], TroubleCode] = {
     DataError: "data_error",
     BundleError: "bundle_refused",
@@ -144,7 +146,9 @@ class InlineTrainer:
             write_account(self._state_dir, account)
         store.commit(update, result.residual.data)
         spent = account.spent(terms) if terms else None
-        return _trained(update).model_copy(update={"privacy": spent, "ended_by": allotment.ended_by})
+        return _trained(update).model_copy(
+            update={"privacy": spent, "ended_by": allotment.ended_by, "label_counts": _label_counts(order, task)}
+        )
 
     def _task(self, archive: Path) -> Task:
         if self._loaded is None or self._loaded[0] != archive.stem:
@@ -191,6 +195,13 @@ def _score(order: EvaluateOrder, task: Task, model: F32) -> Answer:
         examples=score.examples,
         model=order.target,
     )
+
+
+def _label_counts(order: TrainOrder, task: Task) -> tuple[int, ...]:
+    """Training examples by class, of the classes that a message has room for; none unless the rules tell them."""
+    if not order.rules.report_label_counts:
+        return ()
+    return tuple(np.bincount(task.split.train_y).tolist()[:MOST_LABELS])
 
 
 def _trained(update: PendingUpdate) -> Trained:

@@ -4,7 +4,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from shared.messages import Count, DeclineReason, Digest, HistoryTag, LocalWork, Message, Round, RunId, Seconds, dump
+from shared.messages import (
+    Count,
+    DeclineReason,
+    Digest,
+    HistoryTag,
+    LabelCounts,
+    LocalWork,
+    Message,
+    Round,
+    RunId,
+    Seconds,
+    dump,
+)
 
 LONGEST_TEXT = 500
 FilePath = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -100,7 +112,8 @@ class PrivacySpent(Message):
 class Trained(Answered):
     """The update lies committed in pending.bin, trained from `model` in `steps` steps; `object_bytes` are to upload.
 
-    `privacy` is there where the update was noised; `ended_by` where the steps are fewer than those ordered.
+    `privacy` is there where the update was noised; `ended_by` where the steps are fewer than those ordered;
+    `label_counts`, the training examples of each class, where the policy lets them leave the device.
     """
 
     kind: Literal["trained"] = "trained"
@@ -108,6 +121,7 @@ class Trained(Answered):
     steps: Count
     model: Digest
     privacy: PrivacySpent | None = None
+    label_counts: LabelCounts = ()
     ended_by: Literal["time", "heat"] | None = None
 
 

@@ -103,7 +103,8 @@ class Session:
         self._assignments: dict[tuple[str, str], Assignment] = {}
         self._errand: _Errand | None = None
         self._link_fault = ""
-        self._condition = Decision()
+        self.label_counts: tuple[int, ...] = ()
+        self._condition, self._was_hindered = Decision(), False
         self._actions: list[Action] = []
         for update in recovered.unsettled:
             self._uploads.offer(update, 0.0)
@@ -162,6 +163,7 @@ class Session:
         """The board's sensors were read; what is new is told to the coordinator and to the log."""
         before, self._condition = self._condition, condition
         if condition.names != before.names:
+            self._was_hindered = True
             reasons = "; ".join(condition.reasons)
             self._note(f"{condition.readiness}: {reasons}" if reasons else "the board may work again")
             self._do(self._presence.tell_condition(self.phase, now))
@@ -205,8 +207,7 @@ class Session:
         was_ready = self._presence.ready
         self._do(self._presence.granted(filters, now))
         if self._presence.ready and not was_ready:
-            if self._condition.hindrances:
-                self._do(self._presence.tell_condition(self.phase, now))
+            self._tell_condition(now)
             self._send(self._uploads.link_up(self._payload_bytes, now))
             self._do(self._shelf.link_up(now))
 
@@ -251,8 +252,7 @@ class Session:
         """The coordinator knows nothing of us: state everything that lives in its memory alone."""
         if self._presence.ready:
             self._do([self._identity.birth()])
-            if self._condition.hindrances:
-                self._do(self._presence.tell_condition(self.phase, now))
+            self._tell_condition(now)
             self._send(self._uploads.reopen(now))
 
     def _open(self, opened: OpenRound) -> None:
@@ -346,6 +346,11 @@ class Session:
         else:
             self._submit(assignment, opened, now)
 
+    def _tell_condition(self, now: float) -> None:
+        """After a birth: the coordinator may hold the device for hindered that is so no more, or not know."""
+        if self._was_hindered:
+            self._do(self._presence.tell_condition(self.phase, now))
+
     def _out_of_condition(self) -> Objection | None:
         """What stops the board for longer than anybody should wait."""
         if self._condition.readiness is not Readiness.STOP:
@@ -394,6 +399,7 @@ class Session:
             return
         early = f" and was ended by {answer.ended_by}" if answer.ended_by else ""
         self._note(f"{title}: trained {answer.steps} steps{early}, uploading {len(update.object)} bytes")
+        self.label_counts = answer.label_counts
         self._note_privacy(title, answer.privacy)
         topic = self._identity.topics.upload(self._identity.device)
         packet_bytes = publish_packet_bytes(topic, len(update.object) + MOST_OVERHEAD_BYTES, 1)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from edge_client.data_settings import DataSourceSettings
 from edge_client.gate import GateLimits
 from shared.errors import MessageError, SettingsError
 from shared.settings import BrokerSettings
@@ -23,6 +24,7 @@ class EdgeSettings(BaseModel):
     broker: BrokerSettings = Field(BrokerSettings(), description="where the MQTT 5 broker is")
     name: str = Field(description="this device, as topic level and common name of its certificate")
     data: Path = Field(description="folder with the local training data; it never leaves the device")
+    data_source: DataSourceSettings = Field(DataSourceSettings(), description="what lies in the data folder")
     state_dir: Path = Field(Path("gradsieve-state"), description="folder for bundles, models and unsettled updates")
     trusted_signers: tuple[str, ...] = Field(
         min_length=1, description="Ed25519 public keys to obey: 64 hex digits, or a key file"

@@ -39,6 +39,7 @@ Round = Annotated[int, Field(ge=0, le=1_000_000)]
 Count = Annotated[int, Field(ge=0, le=1 << 53)]
 HistoryTag = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
 ReasonText = Annotated[Line, Field(max_length=LONGEST_REASON)]
+LabelCounts = Annotated[tuple[Count, ...], Field(max_length=256)]
 ReasonName = Annotated[str, Field(pattern=r"^[a-z_]{1,32}$")]
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600, allow_inf_nan=False)]
 
@@ -70,7 +71,8 @@ class Heartbeat(Message):
     """A device is alive; counters are totals since the agent started.
 
     `readiness` says whether it may work now: `wait` means that commands are held, `stop` that they are declined, for
-    these `reasons` in plain words.
+    these `reasons` in plain words. `label_counts`, the training examples of each class of the task it trained last, are
+    there where its policy tells them.
     """
 
     kind: Literal["heartbeat"] = "heartbeat"
@@ -83,6 +85,7 @@ class Heartbeat(Message):
     trainer_peak_rss_bytes: Count = 0
     readiness: Literal["go", "wait", "stop"] = "go"
     reasons: Annotated[tuple[ReasonText, ...], Field(max_length=MOST_REASONS)] = ()
+    label_counts: LabelCounts = ()
 
 
 class Want(Message):

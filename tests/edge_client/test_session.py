@@ -1163,6 +1163,13 @@ def test_condition_is_told_again_over_a_new_link_and_to_a_new_coordinator(bench:
     assert len(of_kind(bench.command(RebirthCommand()), SendHeartbeat)) == 1
 
 
+def test_recovery_while_the_link_was_down_is_told_when_it_is_back(bench: Bench) -> None:
+    bench.feel(UNPLUGGED)
+    bench.session.on_event(Disconnected("cable"), bench.now)
+    assert not of_kind(bench.feel(), SendHeartbeat)
+    assert len(of_kind(bench.connect(), SendHeartbeat)) == 1
+
+
 def test_log_says_why_training_ended_early(bench: Bench) -> None:
     bench.open(manifest())
     order = train_order(bench.command(train()))
