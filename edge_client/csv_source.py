@@ -30,7 +30,8 @@ class CsvSource:
         return table.recordings()
 
     def _read(self, name: str, file: BinaryIO, table: Table) -> None:
-        reader = csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""))
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+        reader = csv.reader(text)
         try:
             header = [cell.strip() for cell in next(reader, [])]
             wanted = [*self.settings.columns, self.settings.label or "", self.settings.recording or ""]
@@ -40,6 +41,8 @@ class CsvSource:
                     self._add(name, reader.line_num, row, places, len(header), table)
         except (csv.Error, UnicodeDecodeError) as error:
             raise DataError(f"{name}, row {reader.line_num + 1}: not CSV in UTF-8 ({error}): write it anew") from error
+        finally:
+            text.detach()  # the file is its opener's to close
 
     def _add(self, name: str, line: int, row: Sequence[str], places: Sequence[int], width: int, table: Table) -> None:
         if len(row) != width:

@@ -89,8 +89,9 @@ class SensorFeed:
 def samples_in(payload: bytes, columns: Sequence[str]) -> list[list[float]]:
     """The samples in a message, a value for each of `columns`; raises `DataError`."""
     found = _json(payload)
-    several = isinstance(found, list) and bool(found) and isinstance(found[0], list | dict)
-    return [_sample(item, columns) for item in (found if several else [found])]
+    if isinstance(found, list) and found and isinstance(found[0], list | dict):
+        return [_sample(item, columns) for item in found]
+    return [_sample(found, columns)]
 
 
 def _sample(item: object, columns: Sequence[str]) -> list[float]:

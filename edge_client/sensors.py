@@ -105,7 +105,8 @@ class Sensors:
 
 def celsius(root: Path = Path("/")) -> float | None:
     """The hottest of the processor's thermal zones, of all zones where none is named for it; None without any."""
-    named, others = [], []
+    named: list[float] = []
+    others: list[float] = []
     for zone in _folders(root / "sys/class/thermal"):
         value = _number(zone / "temp")
         if value is None or not PLAUSIBLE_CELSIUS[0] <= value / 1000 <= PLAUSIBLE_CELSIUS[1]:

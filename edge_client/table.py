@@ -11,13 +11,15 @@ from edge_client.data import Recordings
 from shared.errors import DataError
 from shared.layout import F32
 
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
+
 
 @dataclass
 class Table:
     """Takes rows in order; `columns` are the names of the values, for errors."""
 
     columns: Sequence[str]
-    _values: array[float] = field(default_factory=lambda: array("f"))
+    _values: "array[float]" = field(default_factory=lambda: array("f"))
     _open: tuple[str, int, str] | None = None
     _first: int = 0
     _last: int = 0
@@ -56,6 +58,6 @@ def _finite(value: object, place: str) -> float:
         number = float(value)  # type: ignore[arg-type]  # whatever has no float raises
     except (TypeError, ValueError):
         raise DataError(f"{place}: {value!r} is no number: write one, or leave the row out") from None
-    if not math.isfinite(number) or abs(number) > np.finfo(np.float32).max:
+    if not math.isfinite(number) or abs(number) > LARGEST_FLOAT32:
         raise DataError(f"{place}: {value} is no finite number: leave the row out, or fill the gap")
     return number

@@ -1,3 +1,5 @@
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -9,18 +11,30 @@ from edge_client.ring_source import RingSource
 from edge_client.sample_ring import SampleRing, read_samples, written_so_far
 from shared.errors import DataError
 
+Opener = Callable[..., SampleRing]
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "samples.ring"
 
 
+@pytest.fixture
+def open_ring(path: Path) -> Iterator[Opener]:
+    with ExitStack() as rings:
+
+        def opened(channels: int = 1, capacity: int = 16) -> SampleRing:
+            return rings.enter_context(closing(SampleRing.open(path, channels, capacity)))
+
+        yield opened
+
+
 def values(path: Path, channels: int = 1) -> list[float]:
     return [sample.values[0] for sample in read_samples(path, channels)]
 
 
-def test_newest_samples_are_kept_in_order_and_the_file_does_not_grow(path: Path) -> None:
-    ring = SampleRing.open(path, 1, 16)
+def test_newest_samples_are_kept_in_order_and_the_file_does_not_grow(path: Path, open_ring: Opener) -> None:
+    ring = open_ring()
     size = path.stat().st_size
     for number in range(50):
         ring.append([[float(number)]], 0)
@@ -29,11 +43,11 @@ def test_newest_samples_are_kept_in_order_and_the_file_does_not_grow(path: Path)
     assert written_so_far(path) == 50
 
 
-def test_ring_goes_on_after_a_restart_in_another_recording(path: Path) -> None:
-    first = SampleRing.open(path, 2, 16)
+def test_ring_goes_on_after_a_restart_in_another_recording(path: Path, open_ring: Opener) -> None:
+    first = open_ring(2)
     first.append([[1.0, 2.0]], 3)
     first.close()
-    again = SampleRing.open(path, 2, 16)
+    again = open_ring(2)
     again.append([[5.0, 6.0]], 3)
     found = list(read_samples(path, 2))
     assert [(sample.values, sample.label) for sample in found] == [((1.0, 2.0), 3), ((5.0, 6.0), 3)]
@@ -41,9 +55,9 @@ def test_ring_goes_on_after_a_restart_in_another_recording(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("channels", "capacity"), [(2, 16), (1, 32)])
-def test_ring_of_another_shape_is_begun_anew(path: Path, channels: int, capacity: int) -> None:
-    SampleRing.open(path, 1, 16).append([[1.0]], 0)
-    SampleRing.open(path, channels, capacity)
+def test_ring_of_another_shape_is_begun_anew(path: Path, open_ring: Opener, channels: int, capacity: int) -> None:
+    open_ring().append([[1.0]], 0)
+    open_ring(channels, capacity)
     assert list(read_samples(path, channels)) == []
 
 
@@ -52,9 +66,9 @@ def test_damaged_slot_counts_as_not_there_and_nothing_else_is_lost(
     tmp_path_factory: pytest.TempPathFactory, damage: list[int], written: int
 ) -> None:
     path = tmp_path_factory.mktemp("ring") / "samples.ring"
-    ring = SampleRing.open(path, 1, 16)
-    for number in range(written):
-        ring.append([[float(number)]], 0)
+    with closing(SampleRing.open(path, 1, 16)) as ring:
+        for number in range(written):
+            ring.append([[float(number)]], 0)
     whole = values(path)
     content = bytearray(path.read_bytes())
     hit = {(place - 20) // 24 for place in damage if place >= 20}
@@ -69,16 +83,18 @@ def test_damaged_slot_counts_as_not_there_and_nothing_else_is_lost(
 
 
 @pytest.mark.parametrize("content", [b"", b"gsr1", b"gsr2" + bytes(40), b"gsr1" + b"\xff" * 40])
-def test_file_that_is_no_ring_is_named_by_its_reader_and_replaced_by_its_writer(path: Path, content: bytes) -> None:
+def test_file_that_is_no_ring_is_named_by_its_reader_and_replaced_by_its_writer(
+    path: Path, open_ring: Opener, content: bytes
+) -> None:
     path.write_bytes(content)
     with pytest.raises(DataError, match="no ring of samples with 1 values"):
         values(path)
-    SampleRing.open(path, 1, 16).append([[7.0]], 0)
+    open_ring().append([[7.0]], 0)
     assert values(path) == [7.0]
 
 
-def test_ring_becomes_recordings_that_end_at_gaps_and_changes_of_label(path: Path) -> None:
-    ring = SampleRing.open(path, 1, 100)
+def test_ring_becomes_recordings_that_end_at_gaps_and_changes_of_label(path: Path, open_ring: Opener) -> None:
+    ring = open_ring(1, 100)
     ring.append([[1.0], [2.0]], 0)
     ring.begin_recording()
     ring.append([[3.0]], 0)
@@ -92,10 +108,10 @@ def test_ring_becomes_recordings_that_end_at_gaps_and_changes_of_label(path: Pat
     assert source.revision() != before
 
 
-def test_sensor_that_sent_nothing_is_named(path: Path) -> None:
+def test_sensor_that_sent_nothing_is_named(path: Path, open_ring: Opener) -> None:
     source = RingSource(path, DataSourceSettings(columns=("v",)))
     with pytest.raises(DataError, match="has the sensor sent anything yet"):
         source.load()
-    SampleRing.open(path, 1, 16)
+    open_ring()
     with pytest.raises(DataError, match="no rows"):
         source.load()

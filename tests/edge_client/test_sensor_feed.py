@@ -1,5 +1,6 @@
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,8 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "samples.ring"
-        ring = SampleRing.open(self.path, 2, SENSOR.samples)
-        self.feed = SensorFeed(SETTINGS, SENSOR, MemoryTransport(MemoryBroker(), "sensor"), ring)
+        self.ring = SampleRing.open(self.path, 2, SENSOR.samples)
+        self.feed = SensorFeed(SETTINGS, SENSOR, MemoryTransport(MemoryBroker(), "sensor"), self.ring)
 
     def say(self, topic: str, payload: bytes) -> None:
         self.feed.handle(Received(topic, payload, retained=False))
@@ -33,8 +34,10 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.ring.close()
 
 
 def test_samples_get_the_label_of_the_moment(bench: Bench) -> None:
