@@ -38,8 +38,6 @@ from shared.errors import (
 from shared.layout import F32
 from shared.messages import DeclineReason
 
-MOST_LABELS = 256
-
 TROUBLES: dict[type[Exception], TroubleCode] = {
     DataError: "data_error",
     BundleError: "bundle_refused",
@@ -147,7 +145,7 @@ class InlineTrainer:
         store.commit(update, result.residual.data)
         spent = account.spent(terms) if terms else None
         return _trained(update).model_copy(
-            update={"privacy": spent, "ended_by": allotment.ended_by, "label_counts": _label_counts(order, task)}
+            update={"privacy": spent, "ended_by": allotment.ended_by, "label_counts": result.label_counts}
         )
 
     def _task(self, archive: Path) -> Task:
@@ -195,13 +193,6 @@ def _score(order: EvaluateOrder, task: Task, model: F32) -> Answer:
         examples=score.examples,
         model=order.target,
     )
-
-
-def _label_counts(order: TrainOrder, task: Task) -> tuple[int, ...]:
-    """Training examples by class, of the classes that a message has room for; none unless the rules tell them."""
-    if not order.rules.report_label_counts:
-        return ()
-    return tuple(np.bincount(task.split.train_y).tolist()[:MOST_LABELS])
 
 
 def _trained(update: PendingUpdate) -> Trained:

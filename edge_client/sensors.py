@@ -93,13 +93,15 @@ class Sensors:
             return None
 
     def _metered_interface(self) -> str | None:
-        """The interface of the default route, if it is a metered one."""
+        """The interface of the default route of IPv4, if it is a metered one."""
         routes = []
         for line in _text(self._root / "proc/net/route").splitlines()[1:]:
             columns = line.split()
             if len(columns) >= ROUTE_COLUMNS and columns[1] == columns[7] == "00000000" and columns[6].isdigit():
                 routes.append((int(columns[6]), columns[0]))
-        interface = min(routes, default=(0, ""))[1]
+        if not routes:
+            return None
+        interface = min(routes)[1]
         return interface if any(fnmatchcase(interface, pattern) for pattern in self._metered) else None
 
 

@@ -8,6 +8,9 @@ from edge_client.policy import Objection
 from edge_client.presence import LONGEST_TEXT, Presence
 from shared.messages import DeclineReason, Trouble
 
+TELLING = ("data_error", "trainer_failed")
+"""Codes of failures whose text may tell something of the data."""
+
 
 @dataclass(frozen=True, slots=True)
 class Troubles:
@@ -20,7 +23,7 @@ class Troubles:
         """The trainer failed, or declined."""
         if answer.reason is not None:
             return self.decline(answer.run, answer.server_round, Objection(answer.reason, answer.text))
-        if not self.is_private:
+        if not self.is_private or answer.code not in TELLING:
             return self.tell(answer.run, answer.server_round, answer.code, answer.text)
         note = Note(f"{round_title(answer.run, answer.server_round)}: {answer.text}")
         return [note, *self.tell(answer.run, answer.server_round, answer.code, "the device's own log says more")]

@@ -292,5 +292,9 @@ def test_example_settings_load(name: str, load: "partial[CoordinatorSettings | E
     assert settings.broker.tls is not None
 
 
+def test_example_policy_loads() -> None:
+    assert load_policy(ROOT / "deploy" / "examples" / "policy.toml") != Policy()
+
+
 def test_example_job_loads() -> None:
     assert load_job(ROOT / "deploy" / "examples" / "job.toml").task == "watch"

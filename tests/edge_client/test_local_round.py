@@ -195,6 +195,13 @@ def test_noise_comes_before_the_sieve_so_that_all_that_is_sent_and_kept_has_it(l
     np.testing.assert_allclose(delivered(part.object, task, plan) + part.residual, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_label_counts_are_told_only_by_the_rules(lab: "Lab", task: Task, told: bool) -> None:
+    order = lab.train_order(rules=LocalRules(report_label_counts=told))
+    result = run_round(order, task, None, lab.task.weights, nothing(task), lambda: True)
+    assert result.label_counts == (tuple(np.bincount(task.split.train_y).tolist()) if told else ())
+
+
 def test_unseeded_noise_is_never_the_same(lab: "Lab", task: Task) -> None:
     order = lab.train_order(rules=PRIVATE)
     sent = {run_round(order, task, None, lab.task.weights, nothing(task), lambda: True).object for _ in range(2)}

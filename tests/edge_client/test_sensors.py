@@ -130,6 +130,11 @@ def test_interface_of_the_best_default_route_is_the_one_that_may_be_metered(boar
     assert board.read("wwan*").metered_by == "wwan0"
 
 
+def test_board_without_a_default_route_is_not_metered(board: Board) -> None:
+    board.write("proc/net/route", ROUTES.splitlines()[0])
+    assert board.read("*").metered_by is None
+
+
 def test_folder_that_is_gone_is_no_reading(tmp_path: Path) -> None:
     assert Sensors(tmp_path / "gone", root=tmp_path).read().free_disk_bytes is None
 
