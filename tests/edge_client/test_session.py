@@ -1175,3 +1175,10 @@ def test_log_says_why_training_ended_early(bench: Bench) -> None:
     order = train_order(bench.command(train()))
     actions = bench.answer(trained_by(order).model_copy(update={"ended_by": "heat"}), update_of("a", 1))
     assert any("trained 3 steps and was ended by heat" in note.text for note in of_kind(actions, Note))
+
+
+def test_counts_of_labels_are_kept_for_heartbeats(bench: Bench) -> None:
+    bench.open(manifest())
+    order = train_order(bench.command(train()))
+    bench.answer(trained_by(order).model_copy(update={"label_counts": (4, 0, 7)}), update_of("a", 1))
+    assert bench.session.label_counts == (4, 0, 7)
