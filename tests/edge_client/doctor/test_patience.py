@@ -1,5 +1,6 @@
 import threading
 from collections.abc import Sequence
+from queue import SimpleQueue
 
 import pytest
 
@@ -25,11 +26,14 @@ def test_check_that_hangs_is_left_behind_and_told() -> None:
     assert "0.05 s" in found.text
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_check_that_breaks_is_told_and_the_examination_goes_on() -> None:
+def test_check_that_breaks_is_told_and_the_examination_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    traces: SimpleQueue[type[BaseException]] = SimpleQueue()
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: traces.put(arguments.exc_type))
+
     def broken() -> Sequence[Finding]:
         raise ZeroDivisionError
 
     (found,) = within(10.0, "disk", broken)
     assert found.mark is Mark.FAIL
     assert "fault of gradsieve" in found.remedy
+    assert traces.get(timeout=10.0) is ZeroDivisionError, "Python prints the trace"
