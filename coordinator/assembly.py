@@ -52,7 +52,7 @@ def signing_key(file: Path) -> SigningKey:
 
 def prepare(job: Job, folder: RunFolder, key: SigningKey) -> None:
     """Make what a run needs and does not change: initial weights and signed bundle."""
-    bundle, initial = build_bundle(task_by_name(job.task), job.seed, key)
+    bundle, initial = build_bundle(task_by_name(job.task), job.seed, key, job.work.batch_size)
     folder.initial.write_bytes(model_bytes(initial))
     folder.bundle.write_bytes(bundle)
 
@@ -145,7 +145,7 @@ def _strategy(job: Job, run: str, folder: RunFolder, key: SigningKey) -> SieveSt
     if len(weights) != 4 * layout.size:
         raise RunError(f"{folder.initial} has {len(weights)} bytes, the model {4 * layout.size}: {remedy}")
     initial: F32 = np.frombuffer(weights, "<f4").astype(np.float32)
-    return SieveStrategy(job, run, layout, initial, bundle)
+    return SieveStrategy(job, run, layout, initial, bundle, grows=manifest.growth is not None)
 
 
 def _wait_for_broker(link: Link, settings: CoordinatorSettings, on_progress: Callable[[Progress], None]) -> None:

@@ -2,9 +2,9 @@
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from shared.compression.plan import PLAIN_GAIN_EIGHTHS
 from shared.compression.registry import codec_by_name
@@ -24,6 +24,8 @@ CodecName = Annotated[str, AfterValidator(_known_codec)]
 
 
 PARTITION_GAIN_EIGHTHS = 12
+SGD_ALONE = ("momentum", "nesterov")
+ADAM_ALONE = ("beta1", "beta2", "epsilon")
 PriorName = Literal["client", "public", "both", "none"]
 
 
@@ -40,10 +42,29 @@ class Work(JobPart):
     batch_size: int = Field(32, ge=1, le=65_536, description="examples a step")
     learning_rate: float = Field(0.05, gt=0, le=1e3, description="of the first round")
     final_learning_rate: float = Field(0.05, gt=0, le=1e3, description="of the last round; between them a half cosine")
-    momentum: float = Field(0.9, ge=0, lt=1, description="of the local optimiser, which starts anew every round")
+    optimizer: Literal["sgd", "adam"] = Field("sgd", description="local optimiser, which starts anew every round")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
+    nesterov: bool = Field(False, description="Nesterov's form of sgd's momentum")
+    beta1: float = Field(0.9, ge=0, lt=1, description="of adam: decay of the mean gradient")
+    beta2: float = Field(0.999, ge=0, lt=1, description="of adam: decay of the mean squared gradient")
+    epsilon: float = Field(1e-8, gt=0, le=1, description="of adam: added to the root it divides by")
     weight_decay: float = Field(0.0, ge=0, le=1, description="L2 factor")
+    decoupled_decay: bool = Field(False, description="shrink weights apart from the gradient, as AdamW does")
     clip_norm: float | None = Field(None, gt=0, description="largest Euclidean norm of a step's gradient")
+    proximal_mu: float = Field(0.0, ge=0, le=1e3, description="FedProx: pull towards the round's model")
     warmup_rounds: int = Field(0, ge=0, description="rounds in which the learning rate rises to its schedule")
+
+    @model_validator(mode="after")
+    def _parts_fit_the_optimizer(self) -> Self:
+        other, fields = (SGD_ALONE if self.optimizer == "adam" else ADAM_ALONE), type(self).model_fields
+        strange = [name for name in other if getattr(self, name) != fields[name].default]
+        if strange:
+            raise ValueError(f"optimizer {self.optimizer} has no {', '.join(strange)}: leave it out")
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+        if self.decoupled_decay and not self.weight_decay:
+            raise ValueError("decoupled_decay says how weight_decay works: set that above 0")
+        return self
 
     def rate_at(self, server_round: int, rounds: int) -> float:
         """Learning rate of a round, counted from 1: a half cosine to the last one, after a linear warm-up."""

@@ -260,8 +260,8 @@ class Link:
                 self._on_want(device, event.digest)
             case Evaluated() | Trouble():
                 if isinstance(event, Trouble):
-                    self.fleet.devices[device].last_trouble = f"{event.code}: {event.text}"
-                    self._complain(f"{device} {event.code}", f"{device} reports {event.code}: {event.text}")
+                    self.fleet.devices[device].last_trouble = str(event)
+                    self._complain(f"{device} {event.reason or event.code}", f"{device} {event}")
                 if self._handler:
                     self._handler.on_event(device, event)
 

@@ -17,8 +17,8 @@ from shared.varint import write_varint
 class Publisher:
     """Publishes retained state, states it all anew after every reconnect, and clears what is superseded.
 
-    After a run's first round an object is published only once a device wants it: most devices hold the previous model
-    and need the delta alone. With a history go the deltas that it names, for who wants one wants them next.
+    What not every device will want is published only once one does: most devices hold the previous model and need the
+    delta alone. With a history go the deltas that it names, for who wants one wants them next.
     """
 
     transport: Transport
@@ -60,9 +60,8 @@ class Publisher:
         for digest in set(previous.blobs) - set(offer.blobs) if previous else ():
             self._clear_blob(digest)
         self._publish_manifest(offer)
-        if offer.manifest.base is None:  # the first model: nobody can hold it yet
-            for digest in offer.blobs:
-                self.want(digest)
+        for digest in offer.at_once:
+            self.want(digest)
 
     def want(self, digest: str) -> bool:
         """Publish a current object's chunks; False when no open round has it."""

@@ -79,13 +79,14 @@ class RoundRecord:
 class UpdateFacts:
     """What admission learned from one update; kept after its content is dropped.
 
-    `correct` of `tested` windows is the received model's accuracy on the device; `key_values` and `sparse_values` count
-    the values sent from each region; `threshold` and `norm` (Euclidean) are in units of the model's weights.
+    `loss` is None where the device does not tell it. `correct` of `tested` windows is the received model's accuracy on
+    the device; `key_values` and `sparse_values` count the values sent from each region; `threshold` and `norm`
+    (Euclidean) are in units of the model's weights.
     """
 
     examples: int
     steps: int
-    loss: float
+    loss: float | None
     correct: int
     tested: int
     frame_bytes: int

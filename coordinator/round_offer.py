@@ -14,16 +14,27 @@ CLIENT_RECORD = "client"
 
 @dataclass(frozen=True)
 class RoundOffer:
-    """Manifest, inline attachment, and by digest the objects to ask for: bundle, full model, earlier deltas."""
+    """Manifest, inline attachment, and by digest the objects to ask for: bundle, full model, earlier deltas.
+
+    `at_once` names those that every device will want.
+    """
 
     manifest: RoundManifest
     attachment: bytes
     blobs: dict[str, bytes] = field(default_factory=dict)
+    at_once: tuple[str, ...] = ()
 
 
 def offer_to_record(offer: RoundOffer) -> ConfigRecord:
     """An ordinary Flower record: a strategy's messages can carry it through any Grid."""
-    return ConfigRecord({"manifest": dump(offer.manifest), "attachment": offer.attachment, **offer.blobs})
+    return ConfigRecord(
+        {
+            "manifest": dump(offer.manifest),
+            "attachment": offer.attachment,
+            "at_once": list(offer.at_once),
+            **offer.blobs,
+        }
+    )
 
 
 def offer_from_record(content: RecordDict) -> RoundOffer | None:
@@ -33,4 +44,5 @@ def offer_from_record(content: RecordDict) -> RoundOffer | None:
     record = dict(content.config_records[RECORD])
     manifest = parse(ROUND_MANIFEST, cast(bytes, record.pop("manifest")))
     attachment = cast(bytes, record.pop("attachment"))
-    return RoundOffer(manifest, attachment, cast(dict[str, bytes], record))
+    at_once = tuple(cast(list[str], record.pop("at_once")))
+    return RoundOffer(manifest, attachment, cast(dict[str, bytes], record), at_once)

@@ -36,6 +36,7 @@ class RoundTally:
     updates: int = 0
     examples: int = 0
     train_loss: float = 0.0
+    losses: int = 0
     accuracy: float = 0.0
     evaluated: int = 0
     failures: list[str] = field(default_factory=list)
@@ -43,8 +44,8 @@ class RoundTally:
     def figures(self) -> dict[str, float]:
         """Means for the journal; accuracy is the mean over devices, of the model that the round began with."""
         figures = {"updates": float(self.updates), "examples": float(self.examples)}
-        if self.updates:
-            figures["train_loss"] = self.train_loss / self.updates
+        if self.losses:
+            figures["train_loss"] = self.train_loss / self.losses
         if self.evaluated:
             figures["base_accuracy"] = self.accuracy / self.evaluated
         return figures
@@ -56,13 +57,13 @@ class SieveStrategy(Strategy):
     Everything it does in a round follows from its state, which a checkpoint keeps: a resumed round is the same round.
     """
 
-    def __init__(self, job: Job, run: str, layout: Layout, initial: F32, bundle: bytes) -> None:
+    def __init__(self, job: Job, run: str, layout: Layout, initial: F32, bundle: bytes, grows: bool = False) -> None:
         self.job, self.run, self.layout = job, run, layout
         self.server = SieveServer(job, layout, initial)
         self.model, self.predictor = self.server.model, self.server.predictor
         self.tally = RoundTally()
         self._planned: tuple[int, Plan] | None = None
-        self._bundle = bundle
+        self._bundle, self._grows = bundle, grows
 
     def summary(self) -> None:
         """Log what this strategy is about to do."""
@@ -111,7 +112,13 @@ class SieveStrategy(Strategy):
             plan=inline(self.plan_of(server_round).to_bytes()),
             work=self._local_work(server_round),
         )
-        return RoundOffer(manifest, bytes(attachment), blobs)
+        return RoundOffer(manifest, bytes(attachment), blobs, self._at_once(manifest))
+
+    def _at_once(self, manifest: RoundManifest) -> tuple[str, ...]:
+        """In a run's first round nobody holds anything: all want the bundle, and the model unless they grow it."""
+        if manifest.base is not None:
+            return ()
+        return (manifest.bundle.digest,) if self._grows else (manifest.bundle.digest, manifest.model.digest)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -189,7 +196,9 @@ class SieveStrategy(Strategy):
     def _count(self, header: UpdateHeader) -> None:
         self.tally.updates += 1
         self.tally.examples += header.examples
-        self.tally.train_loss += header.loss
+        if header.loss is not None:
+            self.tally.losses += 1
+            self.tally.train_loss += header.loss
         if header.tested:
             self.tally.evaluated += 1
             self.tally.accuracy += header.correct / header.tested
@@ -200,9 +209,16 @@ class SieveStrategy(Strategy):
             steps=work.steps,
             batch_size=work.batch_size,
             learning_rate=work.rate_at(min(server_round, self.job.rounds), self.job.rounds),
-            momentum=work.momentum,
+            optimizer=work.optimizer,
+            momentum=work.momentum if work.optimizer == "sgd" else None,
+            nesterov=work.nesterov,
+            beta1=work.beta1,
+            beta2=work.beta2,
+            epsilon=work.epsilon,
             weight_decay=work.weight_decay,
+            decoupled_decay=work.decoupled_decay,
             clip_norm=work.clip_norm,
+            proximal_mu=work.proximal_mu,
             codec=self.job.sieve.codec,
             seed=self.job.seed,
             evaluate=True,

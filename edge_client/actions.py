@@ -55,6 +55,13 @@ class Settle:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepUploadDays:
+    """Keep the bytes of updates by day, before the packets that are counted are sent."""
+
+    days: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetRun:
     """Delete every file of a run."""
 
@@ -83,6 +90,7 @@ Action = (
     | DropBundle
     | SubmitOrder
     | Settle
+    | KeepUploadDays
     | ForgetRun
     | SendHeartbeat
     | Note

@@ -14,6 +14,7 @@ from edge_client.actions import (
     CheckBundle,
     DropBundle,
     ForgetRun,
+    KeepUploadDays,
     Note,
     SendHeartbeat,
     Settle,
@@ -21,10 +22,12 @@ from edge_client.actions import (
     Subscribe,
     Unsubscribe,
 )
-from edge_client.memory import available_bytes, peak_rss_bytes
+from edge_client.consent import Consent
+from edge_client.memory import SHARED_WITH_AGENT_BYTES, available_bytes, folder_bytes, peak_rss_bytes
 from edge_client.orders import Answer, Failed, Order, Trained, failed
 from edge_client.outbox import Outbox
 from edge_client.pending import PendingUpdate
+from edge_client.policy import Policy
 from edge_client.presence import Identity
 from edge_client.session import Limits, Session
 from edge_client.settings import EdgeSettings
@@ -65,6 +68,8 @@ class Agent:
         *,
         jitter: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        policy: Policy = Policy(),  # noqa: B008  frozen
         tcp_bytes: Callable[[], TcpBytes | None] = lambda: None,
         supervisor: Supervisor | None = None,
     ) -> None:
@@ -78,7 +83,9 @@ class Agent:
         self._trusted = settings.signer_keys()
         self._identity = Identity(settings.name, Topics(settings.topic_root), outbox.next_connection(), agent_version())
         limits = Limits(settings.broker.max_chunk_bytes, settings.largest_bundle_bytes, settings.heartbeat_seconds)
-        self._session = Session(self._identity, self._trusted, outbox.paths, outbox.recover(), limits, jitter)
+        consent = Consent(policy, outbox.upload_days(), wall_clock)
+        recovered = outbox.recover(private=consent.is_private)
+        self._session = Session(self._identity, self._trusted, outbox.paths, recovered, limits, jitter, consent)
 
     @property
     def phase(self) -> str:
@@ -170,6 +177,8 @@ class Agent:
             case Settle():
                 recorded = self._settle(action)
                 return self._session.on_settled(action.run, action.server_round, recorded, self._clock())
+            case KeepUploadDays(days):
+                self._outbox.keep_upload_days(days)
             case ForgetRun(run):
                 self._outbox.forget(run)
             case SendHeartbeat(phase):
@@ -181,13 +190,23 @@ class Agent:
     def _check_bundle(self, digest: str, archive: bytes) -> str | None:
         """Keep a good bundle; returns why a bad one is refused."""
         try:
-            open_bundle(archive, self._trusted, self._settings.largest_bundle_bytes, available_bytes())
+            open_bundle(
+                archive,
+                self._trusted,
+                self._settings.largest_bundle_bytes,
+                self._room_for_trainer(),
+                folder_bytes(self._settings.data),
+            )
             self._outbox.keep_bundle(digest, archive)
         except (BundleError, SignatureError) as error:
             return str(error)
         except OSError as error:
             return f"the bundle cannot be stored: {error}"
         return None
+
+    def _room_for_trainer(self) -> int:
+        """What a trainer process may have resident: one that runs already lets go of what it holds."""
+        return available_bytes() + SHARED_WITH_AGENT_BYTES + self._trainer.resident_bytes()
 
     def _submit(self, order: Order, files: Mapping[Path, bytes]) -> Iterable[Action]:
         """Hand over an order with all its files; with one missing the trainer would take that of the round before."""

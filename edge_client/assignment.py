@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 from typing import Literal
 
-from edge_client.orders import EvaluateOrder, Order, TrainOrder
+from edge_client.orders import EvaluateOrder, LocalRules, Order, TrainOrder
 from edge_client.outbox import StatePaths
 from shared.delta_chain import LARGEST_HISTORY_BYTES, Step, since, unpack_history
 from shared.errors import FrameError
@@ -121,9 +121,15 @@ class Assignment:
         return parts
 
     def order(
-        self, manifest: RoundManifest, files: Collection[str], device: str, paths: StatePaths, now: float
+        self,
+        manifest: RoundManifest,
+        files: Collection[str],
+        device: str,
+        paths: StatePaths,
+        now: float,
+        rules: LocalRules,
     ) -> Order:
-        """What the trainer is asked, with the received `files` and as much time as the deadline leaves it."""
+        """What the trainer is asked by the device's `rules`, with the received `files` and the time that is left."""
         received = {name: str(paths.received(self.run, name)) for name in files}
         bundle = str(paths.bundle(manifest.bundle.digest))
         seconds = max(0.001, (self.deadline - now) * TRAINING_SHARE)
@@ -136,6 +142,7 @@ class Assignment:
                 chain=received.get("chain"),
                 target=manifest.model.digest,
                 seconds=seconds,
+                rules=rules,
             )
         history = self.command.history if isinstance(self.command, TrainCommand) else None
         return TrainOrder(
@@ -151,4 +158,5 @@ class Assignment:
             evaluate=manifest.work.evaluate,
             history=history,
             seconds=seconds,
+            rules=rules,
         )

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared.errors import DigestMismatch, MessageError
 from shared.messages import (
@@ -19,17 +19,18 @@ from shared.messages import (
     TrainCommand,
     parse,
 )
-from shared.signing import VerifyKey, open_sealed
+from shared.signing import VerifyKey, open_signed
 from shared.topics import Topics
 from shared.varint import Reader
 
 
 @dataclass(frozen=True, slots=True)
 class OpenRound:
-    """A round's manifest with the objects that came attached to it, by digest."""
+    """A round's manifest with the objects that came attached to it, by digest; `signer` is the key in hex."""
 
     manifest: RoundManifest
     attached: dict[str, bytes]
+    signer: str = ""
 
 
 Mail = TrainCommand | EvaluateCommand | CancelCommand | RebirthCommand | CoordinatorState | OpenRound
@@ -45,12 +46,12 @@ class Inbox:
 
     def open(self, topic: str, payload: bytes) -> Mail:
         """The message in a sealed payload; raises `RemoteError` for what is unsigned, altered or malformed."""
-        body = open_sealed(self.trusted, topic, payload)
+        body, signer = open_signed(self.trusted, topic, payload)
         if topic == self.topics.command(self.device):
             return parse(COMMAND, body)
         if topic == self.topics.coordinator_state():
             return parse(COORDINATOR_STATE, body)
-        opened = _open_round(body)
+        opened = replace(_open_round(body), signer=signer.hex)
         if topic != self.topics.round_manifest(opened.manifest.run):
             raise MessageError(f"the manifest of run {opened.manifest.run} came on topic {topic[:120]!r}")
         return opened

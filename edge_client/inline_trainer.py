@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from edge_client.data import DataSource
-from edge_client.local_round import carried_over, run_round
+from edge_client.local_round import carried_over, run_round, unforeseeable
+from edge_client.memory import available_bytes, rss_bytes
 from edge_client.model_file import ModelFile
 from edge_client.orders import (
     Answer,
@@ -19,10 +22,21 @@ from edge_client.orders import (
     failed,
 )
 from edge_client.pending import PendingStore, PendingUpdate
+from edge_client.privacy_account import PrivacyAccount, read_account, write_account
 from edge_client.task import Task, read_archive
+from shared.bundle import BundleManifest, check_memory
 from shared.compression.plan import Plan
-from shared.errors import BundleError, DataError, DeadlineExceeded, RemoteError, SettingsError, TrainerError
+from shared.errors import (
+    BundleError,
+    DataError,
+    DeadlineExceeded,
+    Declined,
+    RemoteError,
+    SettingsError,
+    TrainerError,
+)
 from shared.layout import F32
+from shared.messages import DeclineReason
 
 TROUBLES: dict[type[Exception], TroubleCode] = {
     DataError: "data_error",
@@ -32,17 +46,25 @@ TROUBLES: dict[type[Exception], TroubleCode] = {
     DeadlineExceeded: "trainer_failed",
     TrainerError: "trainer_failed",
     OSError: "trainer_failed",
+    Declined: "not_eligible",
 }
 
 
 class InlineTrainer:
     """Carries out each order within `submit`; the last bundle's sessions and data stay loaded between orders.
 
-    `clock` is monotonic, in seconds.
+    `clock` is monotonic, in seconds. `noise` makes the generator of an update's noise, where the device's rules ask for
+    any.
     """
 
-    def __init__(self, state_dir: Path, source: DataSource, clock: Callable[[], float]) -> None:
-        self._state_dir, self._source, self._clock = state_dir, source, clock
+    def __init__(
+        self,
+        state_dir: Path,
+        source: DataSource,
+        clock: Callable[[], float],
+        noise: Callable[[], np.random.Generator] = unforeseeable,
+    ) -> None:
+        self._state_dir, self._source, self._clock, self._noise = state_dir, source, clock, noise
         self._answers: list[Answer] = []
         self._loaded: tuple[str, Task] | None = None
 
@@ -63,6 +85,10 @@ class InlineTrainer:
         """0: this trainer has no process of its own."""
         return 0
 
+    def resident_bytes(self) -> int:
+        """0: this trainer has no process of its own."""
+        return 0
+
     def close(self) -> None:
         """Forget sessions and data."""
         self._loaded = None
@@ -75,18 +101,62 @@ class InlineTrainer:
             return answer
         task = self._task(Path(order.bundle))
         kept = ModelFile(folder, task.layout)
+        kept.begin(task.growth)
         model = _model(order, kept)
         if model is None:
             return NeedModel(run=order.run, server_round=order.server_round, held=kept.digest())
         if isinstance(order, EvaluateOrder):
             return _score(order, task, model)
-        return _train(order, task, model, store, lambda: self._clock() < deadline)
+        return self._train(order, task, model, store, lambda: self._clock() < deadline)
+
+    def _train(
+        self, order: TrainOrder, task: Task, model: F32, store: PendingStore, has_time: Callable[[], bool]
+    ) -> Trained:
+        """Commit an update; a noised one is accounted for first, so that a crash in between counts too much."""
+        terms, work = order.rules.privacy, order.work
+        account = read_account(self._state_dir) if terms else PrivacyAccount()
+        if terms:
+            account.check(terms)
+        plan = Path(order.plan).read_bytes() if order.plan else b""
+        result = run_round(
+            order,
+            task,
+            Plan.from_bytes(plan, task.layout) if plan else None,
+            model,
+            carried_over(store, task.layout, work.codec, order.server_round, private=terms is not None),
+            has_time,
+            self._noise() if terms else None,
+        )
+        update = PendingUpdate(
+            order.run,
+            order.server_round,
+            order.target,
+            result.steps,
+            result.object,
+            plan,
+            result.history,
+            noised=terms is not None,
+        )
+        if terms:
+            account = account.after(terms)
+            write_account(self._state_dir, account)
+        store.commit(update, result.residual.data)
+        spent = account.spent(terms) if terms else None
+        return _trained(update).model_copy(update={"privacy": spent})
 
     def _task(self, archive: Path) -> Task:
         if self._loaded is None or self._loaded[0] != archive.stem:
             self._loaded = None
-            self._loaded = archive.stem, Task(read_archive(archive), self._source)
+            bundle = read_archive(archive)
+            _check_room(bundle.manifest)
+            self._loaded = archive.stem, Task(bundle, self._source)
         return self._loaded[1]
+
+
+def _check_room(manifest: BundleManifest) -> None:
+    """Raise `BundleError` where what this process would grow by is no longer free: a kept bundle may be an old one."""
+    missing = manifest.estimated_peak_bytes - rss_bytes()
+    check_memory(manifest.name, missing, available_bytes())
 
 
 def _known(order: TrainOrder, store: PendingStore) -> Answer | None:
@@ -117,6 +187,8 @@ def _score(order: EvaluateOrder, task: Task, model: F32) -> Answer:
     if not len(x):
         raise DataError("no recording is long enough to test on: add longer ones")
     score = task.runtime.evaluate(model, x, y)
+    if not order.rules.report_examples:
+        score = score.in_thousandths()
     return Scored(
         run=order.run,
         server_round=order.server_round,
@@ -125,23 +197,6 @@ def _score(order: EvaluateOrder, task: Task, model: F32) -> Answer:
         examples=score.examples,
         model=order.target,
     )
-
-
-def _train(order: TrainOrder, task: Task, model: F32, store: PendingStore, has_time: Callable[[], bool]) -> Trained:
-    plan = Path(order.plan).read_bytes() if order.plan else b""
-    result = run_round(
-        order,
-        task,
-        Plan.from_bytes(plan, task.layout) if plan else None,
-        model,
-        carried_over(store, task.layout, order.work.codec, order.server_round),
-        has_time,
-    )
-    update = PendingUpdate(
-        order.run, order.server_round, order.target, result.steps, result.object, plan, result.history
-    )
-    store.commit(update, result.residual.data)
-    return _trained(update)
 
 
 def _trained(update: PendingUpdate) -> Trained:
@@ -156,4 +211,5 @@ def _trained(update: PendingUpdate) -> Trained:
 
 def _explain(order: Order, error: Exception) -> Failed:
     code = next(code for kind, code in TROUBLES.items() if isinstance(error, kind))
-    return failed(order, code, str(error))
+    reason = DeclineReason(error.reason) if isinstance(error, Declined) else None
+    return failed(order, code, str(error), reason)

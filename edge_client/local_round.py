@@ -1,13 +1,15 @@
 """One device's part of a round: train, add what was not delivered before, sieve, and keep the rest."""
 
 import logging
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from edge_client.batches import batch_order, shuffled
-from edge_client.orders import TrainOrder
+from edge_client.noise import privatize
+from edge_client.orders import LocalRules, TrainOrder
 from edge_client.pending import PendingStore, PendingUpdate
 from edge_client.runtime import Score
 from edge_client.task import Task
@@ -16,8 +18,9 @@ from shared.compression.memory import ClientMemory, remembered
 from shared.compression.partition import history_after
 from shared.compression.plan import Plan
 from shared.compression.registry import codec_for_update, decode_frame, memory_by_codec
-from shared.errors import DeadlineExceeded, RemoteError
+from shared.errors import DeadlineExceeded, Declined, RemoteError
 from shared.layout import F32, Layout
+from shared.messages import DeclineReason, LocalWork
 from shared.update import UpdateHeader, UpdateObject, base_tag, run_tag
 
 log = logging.getLogger(__name__)
@@ -53,14 +56,23 @@ class LocalResult:
 
 
 def run_round(
-    order: TrainOrder, task: Task, plan: Plan | None, model: F32, carried: Carried, has_time: Callable[[], bool]
+    order: TrainOrder,
+    task: Task,
+    plan: Plan | None,
+    model: F32,
+    carried: Carried,
+    has_time: Callable[[], bool],
+    draw: np.random.Generator | None = None,
 ) -> LocalResult:
     """Train from `model`, and sieve the update by `plan` together with what was `carried` over.
 
-    The same arguments give the same bytes. Raises `DeadlineExceeded` when there was no time for a single step.
+    Where the device's rules ask for noise, `draw` gives it, and the update is noised before anything else is done with
+    it. The same arguments give the same bytes. Raises `DeadlineExceeded` when there was no time for a single step, and
+    `Declined` for more passes over the data than the rules allow.
     """
-    split, work = task.split, order.work
-    tested = len(split.test_x) if order.evaluate else 0
+    split, work, rules = task.split, order.work, order.rules
+    _check_epochs(work, len(split.train_x), rules)
+    tested = len(split.test_x) if order.evaluate and rules.report_accuracy else 0
     score = task.runtime.evaluate(model, split.test_x, split.test_y) if tested else Score(0.0, 0, 0)
     weights = model.copy()
     batches = shuffled(
@@ -70,20 +82,23 @@ def run_round(
     if report.steps == 0:
         raise DeadlineExceeded(f"the {order.seconds:g} s of the order ended before the first step: give more time")
     weights -= model
+    if rules.privacy is not None:
+        privatize(weights, rules.privacy, draw or unforeseeable())
     update = carried.memory.compensate(weights, carried.missed_rounds)
     codec = codec_for_update(work.codec, weights)
     history = carried.history_for(order, task.layout)
     known = (plan or self_contained_plan(task.layout)).knowing(history)
     encoded = codec.encode(update, task.layout, known)
+    told = score if rules.report_examples else score.in_thousandths()
     header = UpdateHeader(
         run_tag=run_tag(order.run),
         base_tag=base_tag(order.target),
         server_round=order.server_round,
-        examples=len(split.train_x),
+        examples=len(split.train_x) if rules.report_examples else 1,
         steps=report.steps,
-        loss=report.loss,
-        correct=score.correct,
-        tested=score.examples,
+        loss=report.loss if rules.report_loss else None,
+        correct=told.correct,
+        tested=told.examples,
         threshold=encoded.threshold,
     )
     kept = remembered(carried.memory, update, encoded).state
@@ -91,13 +106,19 @@ def run_round(
     return LocalResult(UpdateObject(header, encoded.frame).pack(), report.steps, kept, before)
 
 
-def carried_over(store: PendingStore, layout: Layout, codec: str, server_round: int) -> Carried:
+def carried_over(
+    store: PendingStore, layout: Layout, codec: str, server_round: int, *, private: bool = False
+) -> Carried:
     """What `codec` kept after the run's last update, with that update owed again if it was refused.
 
-    Nothing where no update was committed, or one under another layout or codec.
+    Nothing where no update was committed, or one under another layout or codec. Where the next update is to be
+    `private`, nothing either unless the last one was noised: what it left may hold plain values of earlier ones.
     """
     kind, last = memory_by_codec(codec), store.read()
     if last is None:
+        return Carried(kind.zero(layout.size))
+    if private and not last.noised:
+        log.warning("what run %s kept from before its updates were noised is dropped", last.run)
         return Carried(kind.zero(layout.size))
     try:
         memory = kind.from_state(np.frombuffer(store.read_residual(), "<f4"), layout.size)
@@ -123,6 +144,24 @@ def _settled(last: PendingUpdate, memory: ClientMemory, missed_rounds: int, acce
     if not accepted:
         return Carried(memory.refused(delivered), missed_rounds, before)
     return Carried(memory, missed_rounds, history_after(before, frame, delivered.indices, layout) if before else None)
+
+
+def unforeseeable() -> np.random.Generator:
+    """A generator that nobody can foresee: its 256-bit seed is from the kernel's cryptographic source."""
+    return np.random.default_rng(secrets.randbits(256))
+
+
+def _check_epochs(work: LocalWork, examples: int, rules: LocalRules) -> None:
+    """Raise `Declined` for too many passes; how many they are would tell how much data there is."""
+    if rules.most_epochs is None:
+        return
+    epochs = work.steps * min(work.batch_size, examples) / examples
+    if epochs > rules.most_epochs:
+        found = f"{epochs:.1f}" if rules.report_examples else "more"
+        raise Declined(
+            f"{work.steps} steps are {found} passes over the data, above most_epochs = {rules.most_epochs:g}",
+            DeclineReason.EPOCHS,
+        )
 
 
 def self_contained_plan(layout: Layout) -> Plan:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from edge_client.agent import Agent
 from edge_client.cli import parse_command_line
 from edge_client.outbox import Outbox
+from edge_client.policy import load_policy
 from edge_client.settings import EdgeSettings
 from edge_client.supervisor import supervisor
 from edge_client.trainer import Trainer
@@ -50,8 +51,10 @@ def serve(settings: EdgeSettings, connect_seconds: float | None) -> None:
         outbox = Outbox(settings.state_dir)
         transport = PahoTransport(settings.broker, settings.name, random.Random())  # noqa: S311 - spreads reconnects
         watch = supervisor(os.environ, os.getpid(), LONGEST_ORDER_SECONDS if settings.trainer == "inline" else 0.0)
-        trainer = build_trainer(settings, transport)
-        agent = Agent(settings, outbox, transport, trainer, tcp_bytes=transport.tcp_bytes, supervisor=watch)
+        trainer, policy = build_trainer(settings, transport), load_policy(settings.policy)
+        agent = Agent(
+            settings, outbox, transport, trainer, policy=policy, tcp_bytes=transport.tcp_bytes, supervisor=watch
+        )
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())  # the agent looks at it at least once a second

@@ -1,10 +1,15 @@
 """What the kernel says about memory: this process's peak, and what a new object may take."""
 
+from contextlib import suppress
 from pathlib import Path
 
+from edge_client.cgroup import available_in_groups
 from shared.errors import DataError
 
 KERNEL = Path("/proc")
+
+SHARED_WITH_AGENT_BYTES = 14_000_000
+"""Resident pages of a trainer that its agent has mapped as well: interpreter, C library, OpenSSL, pydantic's core."""
 
 
 def peak_rss_bytes(proc: Path = KERNEL) -> int:
@@ -12,9 +17,25 @@ def peak_rss_bytes(proc: Path = KERNEL) -> int:
     return field_bytes((proc / "self" / "status").read_text(), "VmHWM")
 
 
+def rss_bytes(process: int | str = "self", proc: Path = KERNEL) -> int:
+    """The resident memory of a process now; raises `OSError` where there is no such process."""
+    return field_bytes((proc / str(process) / "status").read_text(), "VmRSS")
+
+
 def available_bytes(proc: Path = KERNEL) -> int:
-    """What can be allocated now without swapping."""
-    return field_bytes((proc / "meminfo").read_text(), "MemAvailable")
+    """What can be allocated now without swapping, and without passing the limit of a control group."""
+    on_machine = field_bytes((proc / "meminfo").read_text(), "MemAvailable")
+    in_groups = available_in_groups(proc)
+    return on_machine if in_groups is None else min(on_machine, in_groups)
+
+
+def folder_bytes(folder: Path) -> int:
+    """The size of all files in a folder; a file that goes away meanwhile, or a folder that is not there, counts 0."""
+    total = 0
+    for file in folder.rglob("*"):
+        with suppress(OSError):
+            total += file.stat().st_size if file.is_file() else 0
+    return total
 
 
 def field_bytes(text: str, name: str) -> int:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from shared.bundle import Growth
 from shared.compression.plan import Plan
 from shared.compression.registry import decode_frame
 from shared.delta_chain import since, unpack_chain
 from shared.errors import DecodeError, DigestMismatch, FrameError
+from shared.growth import grow
 from shared.layout import F32, Layout
 
 log = logging.getLogger(__name__)
@@ -21,6 +23,11 @@ class ModelFile:
 
     def __init__(self, folder: Path, layout: Layout) -> None:
         self._path, self._layout = folder / "model.bin", layout
+
+    def begin(self, growth: Growth | None) -> None:
+        """Keep the first model of a run that devices grow themselves, where none is kept yet."""
+        if growth is not None and not self._path.exists():
+            self._write(grow(growth, self._layout))
 
     def load(self, digest: str) -> F32 | None:
         """The kept model, a float32 `[layout.size]` vector, if it is the one with this digest."""

@@ -4,11 +4,39 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from shared.messages import Count, Digest, HistoryTag, LocalWork, Message, Round, RunId, Seconds, dump
+from shared.messages import Count, DeclineReason, Digest, HistoryTag, LocalWork, Message, Round, RunId, Seconds, dump
 
 LONGEST_TEXT = 500
 FilePath = Annotated[str, Field(min_length=1, max_length=4096)]
 TroubleCode = Literal["data_error", "bundle_refused", "trainer_failed", "not_eligible", "wrong_message"]
+
+
+class PrivacyTerms(Message):
+    """Clip an update to `clip_norm`, add Gaussian noise of `noise_multiplier` times that, and account for it.
+
+    Nothing is trained that would take the total epsilon, at `delta`, above `largest_epsilon`.
+    """
+
+    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    noise_multiplier: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    delta: Annotated[float, Field(gt=0, lt=1)]
+    largest_epsilon: Annotated[float, Field(gt=0)] | None = None
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the noise, in units of the model's weights."""
+        return self.clip_norm * self.noise_multiplier
+
+
+class LocalRules(Message):
+    """What the device's own policy asks of the trainer, whatever the coordinator wants."""
+
+    most_epochs: Annotated[float, Field(gt=0)] | None = None
+    report_loss: bool = True
+    report_accuracy: bool = True
+    report_examples: bool = True
+    report_label_counts: bool = False
+    privacy: PrivacyTerms | None = None
 
 
 class ModelOrder(Message):
@@ -25,6 +53,7 @@ class ModelOrder(Message):
     chain: FilePath | None = None
     target: Digest
     seconds: Seconds
+    rules: LocalRules = LocalRules()
 
 
 class TrainOrder(ModelOrder):
@@ -56,13 +85,25 @@ class Answered(Message):
     peak_rss_bytes: Count = 0
 
 
+class PrivacySpent(Message):
+    """What all noised updates of this device so far have cost: `epsilon` at `delta`, over `rounds` rounds."""
+
+    rounds: Count
+    epsilon: Annotated[float, Field(ge=0)]
+    delta: float
+
+
 class Trained(Answered):
-    """The update lies committed in pending.bin, trained from `model` in `steps` steps; `object_bytes` are to upload."""
+    """The update lies committed in pending.bin, trained from `model` in `steps` steps; `object_bytes` are to upload.
+
+    `privacy` is there where the update was noised.
+    """
 
     kind: Literal["trained"] = "trained"
     object_bytes: Count
     steps: Count
     model: Digest
+    privacy: PrivacySpent | None = None
 
 
 class Scored(Answered):
@@ -76,11 +117,15 @@ class Scored(Answered):
 
 
 class Failed(Answered):
-    """The order could not be carried out; nothing was committed, unless the trainer ended before it could tell."""
+    """The order could not be carried out; nothing was committed, unless the trainer ended before it could tell.
+
+    With a `reason` it was declined.
+    """
 
     kind: Literal["failed"] = "failed"
     code: TroubleCode
     text: Annotated[str, Field(max_length=LONGEST_TEXT)]
+    reason: DeclineReason | None = None
 
 
 class NeedModel(Answered):
@@ -102,6 +147,6 @@ def to_line(message: Order | Answer) -> bytes:
     return dump(message) + b"\n"
 
 
-def failed(order: Order, code: TroubleCode, text: str) -> Failed:
+def failed(order: Order, code: TroubleCode, text: str, reason: DeclineReason | None = None) -> Failed:
     """The answer that `order` failed, its text cut to what a trouble event carries."""
-    return Failed(run=order.run, server_round=order.server_round, code=code, text=text[:LONGEST_TEXT])
+    return Failed(run=order.run, server_round=order.server_round, code=code, text=text[:LONGEST_TEXT], reason=reason)

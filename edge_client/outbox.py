@@ -2,6 +2,8 @@
 
 state/
   connection            how often this device has started, as text
+  upload-days.json      bytes of updates sent by day, where the policy limits them
+  privacy.json          what noised updates have cost, where the policy asks for noise
   bundles/{digest}.gsb  verified archives
   runs/{run}/           the trainer's model and pending update, the verdict, and what was fetched for a round
 """
@@ -9,11 +11,13 @@ state/
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_client.pending import PendingStore, PendingUpdate
+from edge_client.upload_days import read_days, write_days
 from shared.durable_file import write_durably
 from shared.errors import SettingsError
 
@@ -35,6 +39,11 @@ class StatePaths:
     def bundle(self, digest: str) -> Path:
         """A verified bundle's archive."""
         return self.root / "bundles" / f"{digest}.gsb"
+
+    @property
+    def upload_days(self) -> Path:
+        """The bytes of updates sent by day."""
+        return self.root / "upload-days.json"
 
     def run(self, run: str) -> Path:
         """The folder of a run."""
@@ -77,14 +86,20 @@ class Outbox:
         write_durably(counter, str(number).encode())
         return number
 
-    def recover(self) -> Recovered:
-        """What earlier lives of the agent left behind; of runs with nothing to offer only the last used are kept."""
+    def recover(self, *, private: bool = False) -> Recovered:
+        """What earlier lives of the agent left behind; of runs with nothing to offer only the last used are kept.
+
+        Where the device is now to be `private`, an update without noise counts as refused and is never sent.
+        """
         unsettled: list[PendingUpdate] = []
         settled: dict[str, int | None] = {}
         for folder in self._runs_by_age():
             update = PendingStore(folder).read()
             if update is None or update.run != folder.name:
                 settled[folder.name] = None
+            elif PendingStore(folder).verdict_on(update) is None and private and not update.noised:
+                self.settle(update.run, update.server_round, accepted=False)
+                settled[folder.name] = update.server_round
             elif PendingStore(folder).verdict_on(update) is None:
                 unsettled.append(update)
             else:
@@ -99,6 +114,14 @@ class Outbox:
             tuple((run, server_round) for run, server_round in settled.items() if server_round is not None),
         )
 
+    def upload_days(self) -> dict[str, int]:
+        """The bytes of updates sent by day, as they were kept; raises `SettingsError` where the file is damaged."""
+        file = self.paths.upload_days
+        try:
+            return read_days(file)
+        except ValueError as error:
+            raise SettingsError(f"{file}: damaged ({error}): restore it, or delete it to count from 0") from None
+
     def pending(self, run: str) -> PendingUpdate | None:
         """The run's update that still waits for a verdict."""
         return PendingStore(self.paths.run(run)).unsettled()
@@ -107,6 +130,10 @@ class Outbox:
         """Record the final verdict on a run's pending update."""
         self.paths.run(run).mkdir(exist_ok=True)
         PendingStore(self.paths.run(run)).settle(server_round, accepted)
+
+    def keep_upload_days(self, days: Mapping[str, int]) -> None:
+        """Keep the bytes of updates sent by day."""
+        write_days(self.paths.upload_days, dict(days))
 
     def keep(self, path: Path, content: bytes) -> None:
         """Write a fetched object, whole or not at all."""

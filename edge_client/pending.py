@@ -30,7 +30,7 @@ class PendingUpdate:
     """An update object as it is to be uploaded, with its steps and the plan bytes it was sieved by (empty: none).
 
     `base` is the digest of the model that it was trained from; `history` the sends before it, as they are saved (empty:
-    it was sieved without).
+    it was sieved without). `noised` says that update and residual hold nothing of the data but noised updates.
     """
 
     run: str
@@ -40,6 +40,7 @@ class PendingUpdate:
     object: bytes
     plan: bytes = b""
     history: bytes = b""
+    noised: bool = False
 
 
 class Settled(Message):
@@ -58,6 +59,7 @@ class _Header(Message):
     plan_bytes: Count
     history_bytes: Count = 0
     residual_bytes: Count
+    noised: bool = False
 
 
 HEADER = TypeAdapter(_Header)
@@ -83,6 +85,7 @@ class PendingStore:
             plan_bytes=len(update.plan),
             history_bytes=len(update.history),
             residual_bytes=len(residual),
+            noised=update.noised,
         )
         parts = (dump(header) + b"\n", update.object, update.plan, update.history, residual)
         digest = hashlib.sha256()
@@ -101,7 +104,9 @@ class PendingStore:
         with file:
             sizes = header.object_bytes, header.plan_bytes, header.history_bytes
             sent, plan, history = (file.read(size) for size in sizes)
-        return PendingUpdate(header.run, header.server_round, header.base, header.steps, sent, plan, history)
+        return PendingUpdate(
+            header.run, header.server_round, header.base, header.steps, sent, plan, history, header.noised
+        )
 
     def read_residual(self) -> bytearray:
         """The raw float32 residual that goes with the last committed update; empty where there is none."""

@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
 from edge_client.graph_session import GraphSession
-from edge_client.optimizer import Sgd
+from edge_client.optimizer import optimizer_for
 from shared.errors import BundleError, TrainerError
 from shared.layout import F32, I64, Layout
 from shared.messages import LocalWork
@@ -35,6 +35,12 @@ class Score:
     loss: float
     correct: int
     examples: int
+
+    def in_thousandths(self) -> Self:
+        """The same accuracy, rounded, as if there had been 1,000 examples: it does not tell how many there were."""
+        if not self.examples:
+            return self
+        return replace(self, correct=round(1000 * self.correct / self.examples), examples=1000)
 
 
 class Runtime(Protocol):
@@ -69,7 +75,7 @@ class OnnxRuntime:
         """Train `weights` in place."""
         graph, gradient = self._training, np.zeros_like(weights)
         feed, results = self._feed(graph, weights), self._results(graph, weights, gradient)
-        optimizer = Sgd(self._layout.size, self._trainable(graph), work)
+        optimizer = optimizer_for(work, self._trainable(graph), weights)
         steps, loss_sum = 0, 0.0
         for x, y in islice(batches, work.steps):
             if not has_time():

@@ -13,19 +13,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_client.actions import Action, DropBundle, ForgetRun, Note, SendHeartbeat, Settle, SubmitOrder
+from edge_client.actions import Action, DropBundle, ForgetRun, KeepUploadDays, Note, SendHeartbeat, Settle, SubmitOrder
 from edge_client.assignment import Assignment, Stage
+from edge_client.consent import Consent
 from edge_client.inbox import Inbox, Mail, OpenRound
-from edge_client.orders import Answer, Failed, NeedModel, Order, Scored, Trained, TroubleCode
+from edge_client.orders import Answer, Failed, NeedModel, Order, PrivacySpent, Scored, Trained, TroubleCode
 from edge_client.outbox import Recovered, StatePaths
 from edge_client.pending import PendingUpdate
+from edge_client.policy import Objection
 from edge_client.presence import LONGEST_TEXT, Identity, Presence
 from edge_client.shelf import Shelf
 from edge_client.uploads import Uploads, Verdicted
 from shared.errors import RemoteError
+from shared.frame import MOST_OVERHEAD_BYTES
 from shared.messages import (
     CancelCommand,
     CoordinatorState,
+    DeclineReason,
     EvaluateCommand,
     Evaluated,
     RebirthCommand,
@@ -33,7 +37,16 @@ from shared.messages import (
     Trouble,
 )
 from shared.signing import VerifyKey
-from shared.transport import Connected, Disconnected, Publication, Received, Refused, Subscribed, TransportEvent
+from shared.transport import (
+    Connected,
+    Disconnected,
+    Publication,
+    Received,
+    Refused,
+    Subscribed,
+    TransportEvent,
+    publish_packet_bytes,
+)
 from shared.verdicts import Verdict
 
 MOST_ASSIGNMENTS = 16
@@ -72,8 +85,10 @@ class Session:
         recovered: Recovered,
         limits: Limits,
         jitter: Callable[[], float],
+        consent: Consent,
     ) -> None:
         self._identity = identity
+        self._consent = consent
         self._paths = paths
         self._largest_payload_bytes = limits.largest_payload_bytes
         self._payload_bytes = limits.largest_payload_bytes
@@ -287,6 +302,11 @@ class Session:
         if opened is None:
             self._enter(assignment, Stage.MANIFEST)
             return
+        work = opened.manifest.work if assignment.trains else None
+        if objection := self._consent.objection(assignment.run, opened.signer, work):
+            del self._assignments[assignment.run, assignment.command.kind]
+            self._decline(assignment.run, assignment.server_round, objection)
+            return
         missing = self._shelf.missing(assignment, opened)
         if refusal := self._shelf.refusal(missing, opened):
             del self._assignments[assignment.run, assignment.command.kind]
@@ -303,7 +323,7 @@ class Session:
 
     def _submit(self, assignment: Assignment, opened: OpenRound, now: float) -> None:
         files = self._shelf.take(assignment, opened)
-        order = assignment.order(opened.manifest, files, self._identity.device, self._paths, now)
+        order = assignment.order(opened.manifest, files, self._identity.device, self._paths, now, self._consent.rules)
         self._errand = _Errand(order)
         self._enter(assignment, Stage.TRAINING if assignment.trains else Stage.EVALUATING)
         self._do([SubmitOrder(order, {self._paths.received(order.run, name): files[name] for name in files})])
@@ -342,6 +362,11 @@ class Session:
             self._trouble(answer.run, answer.server_round, "trainer_failed", text)
             return
         self._note(f"{title}: trained {answer.steps} steps, uploading {len(update.object)} bytes")
+        self._note_privacy(title, answer.privacy)
+        topic = self._identity.topics.upload(self._identity.device)
+        packet_bytes = publish_packet_bytes(topic, len(update.object) + MOST_OVERHEAD_BYTES, 1)
+        if objection := self._consent.fits(answer.run, packet_bytes):
+            self._decline(answer.run, answer.server_round, objection)
         self._send(self._uploads.offer(update, now))
 
     def _scored(self, answer: Scored) -> None:
@@ -361,19 +386,52 @@ class Session:
             digest = Path(order.bundle).stem
             self._shelf.unkeep(digest)
             self._do([DropBundle(digest)])
-        self._trouble(answer.run, answer.server_round, answer.code, answer.text)
+        self._fail(answer)
         if update is not None and self._uploads.round_of(answer.run) is None:
             self._note(f"{_title(update.run, update.server_round)}: an update was found that nobody has offered")
             self._send(self._uploads.offer(update, now))
 
-    def _trouble(self, run: str, server_round: int, code: TroubleCode, text: str) -> None:
-        self._note(f"{_title(run, server_round)}: {code}: {text}")
-        trouble = Trouble(code=code, text=text[:LONGEST_TEXT], run=run, server_round=server_round)
+    def _fail(self, answer: Failed) -> None:
+        """Tell what went wrong; where updates are noised, the device's own log alone says more than the code."""
+        if answer.reason is not None:
+            self._decline(answer.run, answer.server_round, Objection(answer.reason, answer.text))
+        elif self._consent.is_private:
+            self._note(f"{_title(answer.run, answer.server_round)}: {answer.text}")
+            self._trouble(answer.run, answer.server_round, answer.code, "the device's own log says more")
+        else:
+            self._trouble(answer.run, answer.server_round, answer.code, answer.text)
+
+    def _decline(self, run: str, server_round: int, objection: Objection) -> None:
+        self._trouble(run, server_round, "not_eligible", objection.text, objection.reason)
+
+    def _trouble(
+        self, run: str, server_round: int, code: TroubleCode, text: str, reason: DeclineReason | None = None
+    ) -> None:
+        self._note(f"{_title(run, server_round)}: {f'declined, {reason}' if reason else code}: {text}")
+        trouble = Trouble(
+            code=code,
+            text=text[:LONGEST_TEXT],
+            run=run,
+            server_round=server_round,
+            reason=None if reason is None else reason.value,
+        )
         self._do(self._presence.report(trouble))
 
+    def _note_privacy(self, title: str, spent: PrivacySpent | None) -> None:
+        terms = self._consent.rules.privacy
+        if spent is not None and terms is not None:
+            self._note(
+                f"{title}: clipped to {terms.clip_norm:g}, noise of sigma {terms.sigma:g}; privacy spent in "
+                f"{spent.rounds} rounds: epsilon {spent.epsilon:.3g} at delta {spent.delta:g}"
+            )
+
     def _send(self, frames: list[bytes]) -> None:
+        """Send frames of updates, as far as the policy's bytes of the day go; the others count as lost for now."""
         topic = self._identity.topics.upload(self._identity.device)
-        self._do([Publication(topic, frame) for frame in frames])
+        sent = [frame for frame in frames if self._consent.take(publish_packet_bytes(topic, len(frame), 1))]
+        if sent and (days := self._consent.counts) is not None:
+            self._do([KeepUploadDays(days)])
+        self._do([Publication(topic, frame) for frame in sent])
 
     def _finish(self, now: float) -> list[Action]:
         for assignment in list(self._assignments.values()):

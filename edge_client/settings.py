@@ -26,6 +26,7 @@ class EdgeSettings(BaseModel):
     trusted_signers: tuple[str, ...] = Field(
         min_length=1, description="Ed25519 public keys to obey: 64 hex digits, or a key file"
     )
+    policy: Path | None = Field(None, description="file with what the device's owner agrees to; absent allows all")
     trainer: Literal["process", "inline"] = Field("process", description="train in a child process, or in this one")
     topic_root: str = Field(DEFAULT_ROOT, pattern=r"^[^+#/\x00]{1,64}$", description="first level of every topic")
     heartbeat_seconds: float = Field(30.0, ge=1, le=3600, description="time between two heartbeats")

@@ -32,7 +32,7 @@ class Task:
             raise BundleError(f"bundle {manifest.name}: preprocessing: {first['msg']}: export it again") from None
         if not {"train.onnx", "eval.onnx"} <= bundle.files.keys():
             raise BundleError(f"bundle {manifest.name}: train.onnx or eval.onnx is not in it: export it again")
-        self.layout = Layout.of(list(manifest.layout))
+        self.layout, self.growth = Layout.of(list(manifest.layout)), manifest.growth
         self.runtime: Runtime = OnnxRuntime(bundle.files["train.onnx"], bundle.files["eval.onnx"], self.layout)
 
     @cached_property

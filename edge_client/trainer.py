@@ -17,5 +17,8 @@ class Trainer(Protocol):
     def peak_rss_bytes(self) -> int:
         """Most memory that a trainer process of its own has had resident, 0 for a trainer in this process."""
 
+    def resident_bytes(self) -> int:
+        """Memory that a trainer process of its own has resident now, 0 where there is none."""
+
     def close(self) -> None:
         """End the trainer; open orders stay unanswered."""

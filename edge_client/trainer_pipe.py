@@ -92,8 +92,15 @@ class TrainerPipe:
 
     def peak_rss_bytes(self) -> int:
         """The most memory that the process has had resident; 0 once it has ended."""
+        return self._status_bytes("VmHWM")
+
+    def resident_bytes(self) -> int:
+        """The memory that the process has resident; 0 once it has ended."""
+        return self._status_bytes("VmRSS")
+
+    def _status_bytes(self, field: str) -> int:
         try:
-            return field_bytes((KERNEL / str(self._process.pid) / "status").read_text(), "VmHWM")
+            return field_bytes((KERNEL / str(self._process.pid) / "status").read_text(), field)
         except (OSError, DataError):
             return 0
 

@@ -63,6 +63,11 @@ class ProcessTrainer:
                 self._peak_rss_bytes = max(self._peak_rss_bytes, self._child.peak_rss_bytes())
             return self._peak_rss_bytes
 
+    def resident_bytes(self) -> int:
+        """Memory that the child has resident now, 0 while there is none."""
+        with self._lock:
+            return 0 if self._child is None else self._child.resident_bytes()
+
     def close(self) -> None:
         """End the child, by force where it lingers; open orders stay unanswered."""
         with self._lock:

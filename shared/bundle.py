@@ -12,9 +12,9 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from shared.errors import BundleError, FrameError, SignatureError
 from shared.messages import Digest
@@ -26,12 +26,14 @@ if TYPE_CHECKING:  # a trainer reads bundles without loading a cryptography libr
 MAGIC = b"gsb\x01"
 LARGEST_MANIFEST_BYTES = 1 << 20
 LARGEST_FILE_BYTES = 1 << 31
+LARGEST_WEIGHT = 1e6
 _SIGNED_PURPOSE = b"gradsieve bundle\0"
 
 BUNDLE_FILES = ("train.onnx", "eval.onnx", "predict.onnx")
 
 FileName = Annotated[str, Field(pattern=r"^(train|eval|predict)\.onnx$")]
 Dimension = Annotated[int, Field(ge=1, le=1 << 31)]
+Weight = Annotated[float, Field(ge=-LARGEST_WEIGHT, le=LARGEST_WEIGHT)]
 LayoutRow = tuple[
     Annotated[str, Field(min_length=1, max_length=200)],
     Annotated[tuple[Dimension, ...], Field(max_length=8)],
@@ -50,11 +52,19 @@ class FileEntry(_Strict):
     size: Annotated[int, Field(ge=1, le=LARGEST_FILE_BYTES)]
 
 
+class Growth(_Strict):
+    """First weights by seed: for each tensor of the layout its centre, and how far values lie to both sides of it."""
+
+    seed: Annotated[int, Field(ge=0, le=1 << 53)]
+    spreads: Annotated[tuple[tuple[Weight, Annotated[Weight, Field(ge=0)]], ...], Field(min_length=1, max_length=4096)]
+
+
 class BundleManifest(_Strict):
     """What is in a bundle and what it needs. `signer` and `signature` are empty until `sign_bundle`.
 
-    `input_shape` is without the batch. `preprocessing` and `layout` are the JSON forms of `shared.preprocessing` and
-    `shared.layout`, which read them where arrays are at hand.
+    `input_shape` is without the batch; `estimated_peak_bytes` is the trainer process's resident memory at its peak, but
+    for the local data. `preprocessing` and `layout` are the JSON forms of `shared.preprocessing` and `shared.layout`,
+    which read them where arrays are at hand. Where there is a `growth`, devices make the run's first model by it.
     """
 
     format_version: Literal[1] = 1
@@ -66,10 +76,26 @@ class BundleManifest(_Strict):
     preprocessing: dict[str, JsonValue]
     layout: Annotated[tuple[LayoutRow, ...], Field(min_length=1, max_length=4096)]
     files: Annotated[dict[FileName, FileEntry], Field(min_length=1)]
+    growth: Growth | None = None
     minimum_onnxruntime: Annotated[str, Field(pattern=r"^[0-9]{1,3}(\.[0-9]{1,3}){1,2}$")] = "1.19.0"
     estimated_peak_bytes: Annotated[int, Field(ge=0, le=1 << 50)]
     signer: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     signature: Annotated[str, Field(pattern=r"^([0-9a-f]{128})?$")] = ""
+
+    @model_validator(mode="after")
+    def _growth_is_of_the_layout(self) -> Self:
+        if self.growth is not None and len(self.growth.spreads) != len(self.layout):
+            raise ValueError(f"{len(self.growth.spreads)} spreads of first weights for {len(self.layout)} tensors")
+        return self
+
+    def needed_bytes(self, data_bytes: int) -> int:
+        """What a trainer is likely to have resident at most, with `data_bytes` of recordings, as float32.
+
+        These are held once as they are, and while they are cut twice as windows, which may overlap.
+        """
+        window, stride = self.preprocessing.get("window"), self.preprocessing.get("stride")
+        overlap = window / stride if isinstance(window, int) and isinstance(stride, int) and stride > 0 else 1.0
+        return self.estimated_peak_bytes + round(data_bytes * (1 + 2 * overlap))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +133,18 @@ def pack_bundle(manifest: BundleManifest, files: Mapping[str, bytes]) -> bytes:
 
 
 def open_bundle(
-    data: bytes, trusted: Sequence["VerifyKey"], largest_bytes: int, available_memory_bytes: int | None
+    data: bytes,
+    trusted: Sequence["VerifyKey"],
+    largest_bytes: int,
+    available_memory_bytes: int | None,
+    data_bytes: int = 0,
 ) -> Bundle:
     """The bundle in `data`, signed by one of the `trusted` keys.
 
-    `largest_bytes` bounds the archive, and its files unpacked. Raises `SignatureError` when it is unsigned, its
-    manifest was altered or its signer is not trusted, else `BundleError`; nothing is unpacked before the signature
-    was verified.
+    `largest_bytes` bounds the archive, and its files unpacked; `available_memory_bytes` what training it may take on
+    this device, whose recordings are `data_bytes` large (None: it is not to be trained here). Raises `SignatureError`
+    when it is unsigned, its manifest was altered or its signer is not trusted, else `BundleError`; nothing is unpacked
+    before the signature was verified.
     """
     if len(data) > largest_bytes:
         raise BundleError(f"bundle of {len(data)} bytes: at most {largest_bytes} are accepted")
@@ -121,7 +152,9 @@ def open_bundle(
         reader = Reader(data, "bundle")
         manifest = _read_manifest(reader)
         _check_signature(manifest, trusted)
-        _check_limits(manifest, largest_bytes, available_memory_bytes)
+        _check_size(manifest, largest_bytes)
+        if available_memory_bytes is not None:
+            check_memory(manifest.name, manifest.needed_bytes(data_bytes), available_memory_bytes)
         return _read_files(reader, manifest)
 
 
@@ -169,15 +202,19 @@ def _check_signature(manifest: BundleManifest, trusted: Sequence["VerifyKey"]) -
         raise SignatureError(f"{name}: altered after it was signed")
 
 
-def _check_limits(manifest: BundleManifest, largest_bytes: int, available_memory_bytes: int | None) -> None:
+def check_memory(name: str, needed_bytes: int, available_bytes: int) -> None:
+    """Raise `BundleError` where training the bundle `name` needs more memory than there is."""
+    if needed_bytes > available_bytes:
+        raise BundleError(
+            f"bundle {name}: training needs about {needed_bytes} bytes of memory, {available_bytes} are available: "
+            "use a smaller model, smaller batches or a larger device"
+        )
+
+
+def _check_size(manifest: BundleManifest, largest_bytes: int) -> None:
     unpacked_bytes = sum(entry.size for entry in manifest.files.values())
     if unpacked_bytes > largest_bytes:
         raise BundleError(f"bundle {manifest.name}: {unpacked_bytes} bytes unpacked: at most {largest_bytes}")
-    if available_memory_bytes is not None and manifest.estimated_peak_bytes > available_memory_bytes:
-        raise BundleError(
-            f"bundle {manifest.name}: training needs about {manifest.estimated_peak_bytes} bytes of memory, "
-            f"{available_memory_bytes} are available: use a smaller model or a larger device"
-        )
 
 
 def _unpack_file(reader: Reader, name: str, manifest: BundleManifest) -> bytes:

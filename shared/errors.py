@@ -18,7 +18,8 @@
     ├── DeadlineExceeded       a wait ended; the text says what was waited for
     ├── RunError               a run cannot start, continue or resume
     ├── FolderInUse            another process works in the folder
-    └── TrainerError           the trainer process failed; the text says how
+    ├── TrainerError           the trainer process failed; the text says how
+    └── Declined               the device's owner does not agree; the text says to what
 
 `RemoteError` means their fault, everything else ours or the operator's. Each text names the thing and the remedy.
 """
@@ -120,3 +121,13 @@ class TrainerError(GradsieveError):
     """The trainer process ended without an answer; the text says how it ended."""
 
     exit_code = 70
+
+
+class Declined(GradsieveError):
+    """A device does not do what it was asked, by its owner's policy; `reason` names the rule, the text says more."""
+
+    exit_code = 77
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(text)
+        self.reason = reason

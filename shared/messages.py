@@ -4,9 +4,18 @@ Unknown fields are ignored (a newer minor version may add some); unknown kinds, 
 `MessageError`. Binary objects (updates, models, plans) never travel here: see `frame.py`.
 """
 
-from typing import Annotated, Literal, TypeVar
+from enum import StrEnum
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from shared.errors import MessageError
 
@@ -27,6 +36,7 @@ RunId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 Round = Annotated[int, Field(ge=0, le=1_000_000)]
 Count = Annotated[int, Field(ge=0, le=1 << 53)]
 HistoryTag = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
+ReasonName = Annotated[str, Field(pattern=r"^[a-z_]{1,32}$")]
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600, allow_inf_nan=False)]
 
 
@@ -84,14 +94,35 @@ class Evaluated(Message):
     examples: Count
 
 
+class DeclineReason(StrEnum):
+    """Why a device does not do what it could: its owner's policy, or its condition."""
+
+    JOB = "job"
+    SIGNER = "signer"
+    STEPS = "steps"
+    EPOCHS = "epochs"
+    UPLOAD_BYTES = "upload_bytes"
+    REPORT = "report"
+    PRIVACY = "privacy"
+    CONDITION = "condition"
+
+
 class Trouble(Message):
-    """A device cannot do what it was asked; it stays connected."""
+    """A device cannot do what it was asked, or declines it for a `reason`; it stays connected.
+
+    `reason` is a `DeclineReason`, and comes with `not_eligible`; a newer device may have other reasons.
+    """
 
     kind: Literal["trouble"] = "trouble"
     code: Literal["data_error", "bundle_refused", "trainer_failed", "not_eligible", "wrong_message"]
     text: Annotated[Line, Field(max_length=500)]
     run: RunId | None = None
     server_round: Round | None = None
+    reason: ReasonName | None = None
+
+    def __str__(self) -> str:
+        """As the coordinator's log and journal show it."""
+        return f"declines ({self.reason}): {self.text}" if self.reason else f"reports {self.code}: {self.text}"
 
 
 class CoordinatorState(Message):
@@ -112,21 +143,40 @@ class BlobRef(Message):
 
 
 class LocalWork(Message):
-    """What every device of a round does: steps of the bundle's optimiser, and how its update is sieved.
+    """What every device of a round does: steps of an optimiser that starts anew, and how its update is sieved.
 
-    With `clip_norm`, a gradient of a greater Euclidean norm is scaled down to it before each step. With `evaluate`, a
-    device first scores the model as received on its own test data.
+    `momentum` and `nesterov` are of `sgd`, `beta1`, `beta2` and `epsilon` of `adam`. With `proximal_mu` each gradient
+    gets FedProx's term; with `clip_norm`, one of a greater Euclidean norm is then scaled down to it. `weight_decay` is
+    L2, or with `decoupled_decay` that of AdamW. With `evaluate`, a device first scores the model as received on its
+    own test data.
+
+    Work for `adam` has no `momentum`: a device that knows `sgd` alone requires one, and so refuses the round.
     """
 
     steps: Annotated[int, Field(ge=1, le=1_000_000)]
     batch_size: Annotated[int, Field(ge=1, le=65_536)]
     learning_rate: Annotated[float, Field(gt=0, le=1e3, allow_inf_nan=False)]
-    momentum: Annotated[float, Field(ge=0, lt=1)]
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    nesterov: bool = False
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    epsilon: Annotated[float, Field(gt=0, le=1)] = 1e-8
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    decoupled_decay: bool = False
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    proximal_mu: Annotated[float, Field(ge=0, le=1e3, allow_inf_nan=False)] = 0.0
     codec: Annotated[str, Field(max_length=24)]
     seed: Count
     evaluate: bool = False
+
+    @model_validator(mode="after")
+    def _momentum_belongs_to_sgd(self) -> Self:
+        if (self.momentum is None) == (self.optimizer == "sgd"):
+            raise ValueError("momentum belongs to sgd, which needs one, and to no other optimizer")
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs sgd with a momentum above 0")
+        return self
 
 
 class RoundManifest(Message):

@@ -147,7 +147,8 @@ def _explain(
     if first["type"] == "extra_forbidden":
         text = f"unknown key {key}{_hint(model, location)}"
     elif first["type"] == "missing":
-        text = f"{key} is missing: set it in the file or as {prefix}{'__'.join(location).upper()}"
+        variable_name = f" or as {prefix}{'__'.join(location).upper()}" if prefix else ""
+        text = f"{key} is missing: set it in the file{variable_name}"
     else:
         fault = first["msg"].removeprefix("Value error, ")
         text = f"{key}: {fault}" if key else fault

@@ -97,6 +97,11 @@ def seal(key: SigningKey, topic: str, body: bytes) -> bytes:
 
 def open_sealed(trusted: Sequence[VerifyKey], topic: str, payload: bytes) -> bytes:
     """The body that one of the `trusted` keys sealed for `topic`; raises `SignatureError` saying which part failed."""
+    return open_signed(trusted, topic, payload)[0]
+
+
+def open_signed(trusted: Sequence[VerifyKey], topic: str, payload: bytes) -> tuple[bytes, VerifyKey]:
+    """What `open_sealed` gives, and whose key sealed it."""
     if not trusted:
         raise SignatureError("no trusted key is configured, so no message can be accepted: set trusted_signers")
     try:
@@ -106,13 +111,14 @@ def open_sealed(trusted: Sequence[VerifyKey], topic: str, payload: bytes) -> byt
     if frame.kind is not FrameKind.SEALED or len(frame.body) < SIGNATURE_BYTES:
         raise SignatureError(f"not sealed: a {frame.kind.name} frame of {len(frame.body)} bytes")
     signature, body = frame.body[:SIGNATURE_BYTES], frame.body[SIGNATURE_BYTES:]
-    if not any(key.verifies(signature, _covered(topic, body)) for key in trusted):
+    signer = next((key for key in trusted if key.verifies(signature, _covered(topic, body))), None)
+    if signer is None:
         ours = ", ".join(f"{key.hex[:8]}…" for key in trusted[:4])
         raise SignatureError(
             f"signed by another key than the trusted {ours}, altered, or meant for another topic: "
             "give this device the coordinator's public key (--trust)"
         )
-    return body
+    return body, signer
 
 
 def _covered(topic: str, body: bytes) -> bytes:

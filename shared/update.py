@@ -3,6 +3,8 @@
     run tag 4 | base tag 4 | varint round | varint examples | varint steps | float16 loss
     | varint correct | varint tested | float16 threshold | codec frame
 
+A loss of minus zero, which no mean loss is, says that the device keeps it to itself.
+
 The tags are the first 4 bytes of digests: enough to notice a mix-up, while the coordinator compares full values that
 it knows itself. Typically 21 bytes before the frame.
 """
@@ -21,6 +23,7 @@ LARGEST_ROUND = 1_000_000
 LARGEST_STEPS = 1_000_000
 LARGEST_COUNT = 1 << 40
 LARGEST_HALF = 65504.0
+UNTOLD = struct.pack("<e", -0.0)
 
 
 def run_tag(run: str) -> bytes:
@@ -38,7 +41,7 @@ class UpdateHeader:
     """What an update says of itself.
 
     `correct` of `tested` test windows were right under the model as received (`tested` is 0 when it was not
-    evaluated); `threshold` is the sieve's. `loss` and `threshold` travel as float16.
+    evaluated); `threshold` is the sieve's. `loss`, None where it is not told, and `threshold` travel as float16.
     """
 
     run_tag: bytes
@@ -46,7 +49,7 @@ class UpdateHeader:
     server_round: int
     examples: int
     steps: int
-    loss: float
+    loss: float | None
     correct: int
     tested: int
     threshold: float
@@ -60,7 +63,7 @@ class UpdateHeader:
                 write_varint(self.server_round),
                 write_varint(self.examples),
                 write_varint(self.steps),
-                _half(self.loss),
+                UNTOLD if self.loss is None else _told(self.loss),
                 write_varint(self.correct),
                 write_varint(self.tested),
                 _half(self.threshold),
@@ -89,7 +92,7 @@ class UpdateObject:
             server_round=reader.varint(LARGEST_ROUND, "round"),
             examples=reader.varint(LARGEST_COUNT, "examples"),
             steps=reader.varint(LARGEST_STEPS, "steps"),
-            loss=_finite(reader, "loss"),
+            loss=_loss(reader),
             correct=reader.varint(LARGEST_COUNT, "correct"),
             tested=reader.varint(LARGEST_COUNT, "tested"),
             threshold=_finite(reader, "threshold"),
@@ -104,6 +107,16 @@ class UpdateObject:
 def _half(value: float) -> bytes:
     finite = LARGEST_HALF if math.isnan(value) else min(LARGEST_HALF, max(-LARGEST_HALF, value))
     return struct.pack("<e", finite)
+
+
+def _told(loss: float) -> bytes:
+    packed = _half(loss)
+    return _half(0.0) if packed == UNTOLD else packed
+
+
+def _loss(reader: Reader) -> float | None:
+    loss = _finite(reader, "loss")
+    return None if struct.pack("<e", loss) == UNTOLD else loss
 
 
 def _finite(reader: Reader, field: str) -> float:

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from coordinator.job import Job, load_job
 from coordinator.settings import ENV_PREFIX, CoordinatorSettings
+from edge_client.policy import Policy, load_policy
 from edge_client.settings import ENV_PREFIX as EDGE_PREFIX
 from edge_client.settings import EdgeSettings
 from shared.compression.frame import PARTITION_WIRE_ID
@@ -31,6 +32,7 @@ from shared.messages import (
     DEVICE_STATE,
     ROUND_MANIFEST,
     BlobRef,
+    DeclineReason,
     Message,
     dump,
     parse,
@@ -91,9 +93,15 @@ def model_defaults(model: type[BaseModel], prefix: str = "", optional: bool = Fa
 def as_toml(value: object) -> str:
     if value is None:
         return "none"
+    if isinstance(value, tuple):
+        return f"`{json.dumps(value)}`"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     return f'`"{value}"`' if isinstance(value, str | Path) else f"`{value!r}`"
+
+
+def toml_examples(text: str) -> list[str]:
+    return re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +110,24 @@ def as_toml(value: object) -> str:
 )
 def test_every_setting_is_described_with_its_default(title: str, model: type[BaseModel]) -> None:
     assert described_defaults(section(document("operations.md"), title)) == dict(model_defaults(model))
+
+
+def test_every_key_of_a_policy_is_described_with_its_default() -> None:
+    assert described_defaults(section(document("devices.md"), "Policy").partition("| reason |")[0]) == dict(
+        model_defaults(Policy)
+    )
+
+
+def test_reasons_to_decline_are_those_of_the_code() -> None:
+    table = rows(section(document("devices.md"), "Policy").partition("| reason |")[2])
+    assert [row[0].strip("`") for row in table] == [reason.value for reason in DeclineReason]
+
+
+@pytest.mark.parametrize("title", ["Policy", "Noise"])
+def test_example_policies_are_policies(title: str, tmp_path: Path) -> None:
+    [example] = toml_examples(section(document("devices.md"), title))
+    (tmp_path / "policy.toml").write_text(example)
+    assert load_policy(tmp_path / "policy.toml") != Policy()
 
 
 @pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))

@@ -25,6 +25,7 @@ from coordinator.bench.recipes import (
     sieved,
     work_of,
 )
+from coordinator.job import PriorName
 
 STEP_MILLISECONDS = {
     "digits": 0.5,
@@ -54,6 +55,8 @@ MAIN_SKEWS: dict[str, Skew] = {"watch": "natural", "spoken-digits": "natural"}
 """Natural where examples have owners, Dirichlet 0.5 elsewhere."""
 CLIENTS = {"spoken-digits": 6, "motions": 5}
 """Ten in all other tasks."""
+CROWD = 100
+PRIORS: tuple[PriorName, ...] = ("client", "public", "both", "none")
 SLOW_MILLISECONDS = 5.0
 """Where a step takes longer, STC is left to the other studies."""
 
@@ -75,6 +78,7 @@ def full_cells(seeds: Sequence[int]) -> list[Cell]:
     cells += ablation_cells("digits", work_of("digits"), seeds)
     cells += spread_cells("digits", ("iid", "dirichlet-0.1"), first)
     cells += spread_cells("watch", ("dirichlet-0.1",), first)
+    cells += crowd_cells("digits", seeds)
     return _distinct(cells)
 
 
@@ -120,6 +124,14 @@ def spread_cells(task: str, skews: Sequence[Skew], seeds: Sequence[int]) -> Iter
     for cell in _cells(task, recipes, "tasks", seeds):
         yield from (replace(cell, skew=skew) for skew in skews)
         yield replace(cell, participation=0.2)
+
+
+def crowd_cells(task: str, seeds: Sequence[int]) -> Iterable[Cell]:
+    """Many clients of which a tenth takes part in a round: each is seldom heard, and its history is short."""
+    work = work_of(task)
+    recipes = [work, sieved(work, "stc", 300), *(sieved(work, "partition", 300, prior) for prior in PRIORS)]
+    for cell in _cells(task, recipes, "tasks", seeds):
+        yield replace(cell, clients=CROWD, participation=0.1)
 
 
 def ablation_cells(task: str, work: Recipe, seeds: Sequence[int]) -> Iterable[Cell]:

@@ -14,6 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch.fx.traceback import preserve_node_meta
 
+from coordinator.export.recurrence import WholeRecurrences
 from shared.errors import ExportError
 
 aten = torch.ops.aten
@@ -71,13 +72,15 @@ def capture(step: Step, batched: Sequence[Tensor], fixed: Sequence[Tensor]) -> f
 
 
 def _trace(step: Step, arguments: Sequence[Tensor]) -> fx.GraphModule:
-    return make_fx(
+    trace = make_fx(
         step,
         decomposition_table=_decompositions(),
         tracing_mode="symbolic",
         _allow_non_fake_inputs=True,
         record_stack_traces=True,
-    )(*arguments)
+    )
+    with WholeRecurrences():
+        return trace(*arguments)
 
 
 def _decompositions() -> dict[OpOverload, Callable[..., object]]:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from coordinator.export.capture import Step, capture
@@ -37,16 +37,20 @@ def export_step(model: nn.Module, loss: Loss, example_x: Tensor, example_y: Tens
     Only shapes and dtypes of the examples count, and their first dimension is the batch. Raises `ExportError` naming
     the operator and the model's line, or the parameter, that stands in the way.
     """
-    state = _State.of(model)
-    labelled, unlabelled = (example_x, example_y), (example_x,)
+    state, examples = _State.of(model), (example_x, example_y)
     with _mode(model, training=True):
-        train = _graph("train", state.train_step(loss), labelled, state, state.train_outputs)
+        training = capture(state.train_step(loss), examples, state.tensors)
     with _mode(model, training=False):
         classes = not example_y.is_floating_point()
-        outputs = ("loss", "correct") if classes else ("loss",)
-        evaluate = _graph("evaluate", state.evaluate_step(loss, classes), labelled, state, outputs)
-        predict = _graph("predict", state.predict_step(), unlabelled, state, ("y",))
-    return StepGraphs(train, evaluate, predict, state.layout)
+        evaluation = capture(state.evaluate_step(loss, classes), examples, state.tensors)
+    labels = ["x", "y", *state.inputs]
+    scores = ["loss", "correct"] if classes else ["loss"]
+    return StepGraphs(
+        _graph(training, "train", labels, state.train_outputs),
+        _graph(evaluation, "evaluate", labels, [None, *scores]),
+        _graph(evaluation, "predict", ["x", None, *state.inputs], ["y", *(None for _ in scores)]),
+        state.layout,
+    )
 
 
 def layout_of(model: nn.Module) -> Layout:
@@ -117,12 +121,9 @@ class _State:
         def step(x: Tensor, y: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
             prediction = self._predict(x, tensors)
             value = _scalar(loss(prediction, y))
-            return (value, (prediction.argmax(1) == y).sum()) if classes else (value,)
+            return (prediction, value, (prediction.argmax(1) == y).sum()) if classes else (prediction, value)
 
         return step
-
-    def predict_step(self) -> Step:
-        return lambda x, *tensors: (self._predict(x, tensors),)
 
     def _predict(self, x: Tensor, tensors: Sequence[Tensor]) -> Tensor:
         named = dict(zip(self.trained | self.carried, tensors, strict=True))
@@ -141,9 +142,7 @@ class _State:
         return "bias" if name.rpartition(".")[2].startswith("bias") else "weight"
 
 
-def _graph(name: str, step: Step, batched: Sequence[Tensor], state: _State, outputs: Sequence[str]) -> bytes:
-    inputs = ["x", "y"][: len(batched)] + state.inputs
-    captured = capture(step, batched, state.tensors)
+def _graph(captured: fx.GraphModule, name: str, inputs: Sequence[str | None], outputs: Sequence[str | None]) -> bytes:
     return bytes(translate(captured, name, inputs, outputs).SerializeToString(deterministic=True))
 
 

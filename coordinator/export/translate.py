@@ -23,8 +23,10 @@ FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in \S+\n\s*(?P<
 Parts = tuple[Operand | None, ...]
 
 
-def translate(captured: fx.GraphModule, name: str, inputs: Sequence[str], outputs: Sequence[str]) -> ModelProto:
-    """The checked ONNX model of a captured graph, its inputs and outputs named in order.
+def translate(
+    captured: fx.GraphModule, name: str, inputs: Sequence[str | None], outputs: Sequence[str | None]
+) -> ModelProto:
+    """The checked ONNX model of a captured graph, its inputs and outputs named in order; None leaves one out.
 
     Raises `ExportError` naming the operator and the model's line where an operator has no rule.
     """
@@ -33,16 +35,17 @@ def translate(captured: fx.GraphModule, name: str, inputs: Sequence[str], output
     results = cast(tuple[fx.Node, ...], nodes[-1].args[0])
     translation = Translation(captured)
     for node, label in zip(placeholders, inputs, strict=True):
-        translation.values[node] = Operand(label, _type(node.meta["val"]))
+        translation.values[node] = Operand(label or node.name, _type(node.meta["val"]))
     for node in nodes:
         translation.visit(node)
     batch = str(placeholders[0].meta["val"].shape[0])
     model = translation.graph.model(
         name,
-        [_info(node, label, batch) for node, label in zip(placeholders, inputs, strict=True)],
+        [_info(node, label, batch) for node, label in zip(placeholders, inputs, strict=True) if label],
         [
             (translation.values[node].name, _info(node, label, batch))
             for node, label in zip(results, outputs, strict=True)
+            if label
         ],
     )
     checker.check_model(model, full_check=True)

@@ -30,6 +30,7 @@ class Device:
     values: int = 0
     object_bytes: int = 0
     losses: float = 0.0
+    losses_told: int = 0
     first_accuracy: float | None = None
     last_accuracy: float | None = None
     last_round: int | None = None
@@ -56,8 +57,8 @@ class Device:
 
     @property
     def loss(self) -> float | None:
-        """Mean training loss over its rounds."""
-        return self.losses / self.rounds if self.rounds else None
+        """Mean training loss over the rounds in which it was told."""
+        return self.losses / self.losses_told if self.losses_told else None
 
     def add(self, update: UpdateRecord) -> None:
         """Count an accepted update."""
@@ -65,7 +66,9 @@ class Device:
         self.examples = max(self.examples, facts.examples)
         self.values += facts.key_values + facts.sparse_values
         self.object_bytes += facts.object_bytes
-        self.losses += facts.loss
+        if facts.loss is not None:
+            self.losses += facts.loss
+            self.losses_told += 1
         self.last_round = update.server_round
         if facts.tested:
             self.last_accuracy = facts.correct / facts.tested

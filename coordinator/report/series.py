@@ -50,7 +50,7 @@ class RoundPoint:
             asked=len(record.cohort),
             updates=len(updates),
             accuracy_before=record.figures.get("base_accuracy"),
-            train_loss=mean([fact.loss for fact in facts]),
+            train_loss=mean([fact.loss for fact in facts if fact.loss is not None]),
             uplink_bytes=record.figures.get("uplink_bytes", 0.0),
             published_bytes=record.figures.get("published_bytes", 0.0),
             frame_bytes=mean([fact.frame_bytes for fact in facts]),

@@ -6,6 +6,7 @@ from typing import TypeVar
 from coordinator.tasks.array_task import ArrayTask
 from coordinator.tasks.cifar10 import CIFAR10
 from coordinator.tasks.digits import DIGITS
+from coordinator.tasks.drill import DRILL
 from coordinator.tasks.mnist import FASHION_MNIST, MNIST
 from coordinator.tasks.motions import MOTIONS
 from coordinator.tasks.spoken_digits import SPOKEN_DIGITS
@@ -14,7 +15,7 @@ from coordinator.tasks.watch import WATCH
 from coordinator.tasks.watch_windows import WATCH_WINDOWS
 from shared.errors import SettingsError
 
-TASKS = {task.name: task for task in (WATCH,)}
+TASKS = {task.name: task for task in (WATCH, DRILL)}
 ARRAY_TASKS = {
     task.name: task for task in (DIGITS, MNIST, FASHION_MNIST, CIFAR10, WATCH_WINDOWS, MOTIONS, SPOKEN_DIGITS)
 }

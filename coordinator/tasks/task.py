@@ -26,7 +26,8 @@ class ClientData:
 class Task:
     """A module factory, a mean loss over `(logits, y)`, and the clients whose series `preprocessing` cuts.
 
-    `clients` raises `DataError` when the data is neither at hand nor to be had.
+    `clients` raises `DataError` when the data is neither at hand nor to be had. A module that `begins_at_random` may
+    as well begin with other weights that are spread alike, tensor by tensor: one with learnt weights must not.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Task:
     model: Callable[[], torch.nn.Module]
     loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     clients: Callable[[], list[ClientData]]
+    begins_at_random: bool = False
 
     def example(self) -> tuple[torch.Tensor, torch.Tensor]:
         """A batch of the right shapes and dtypes: x float32 `[4, channels, window]`, y int64 `[4]`."""

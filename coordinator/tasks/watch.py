@@ -144,4 +144,4 @@ def _member(wheel: Path) -> bytes:
         raise DataError(f"{wheel.name} holds no {WHEEL_MEMBER}: check what the package index served") from error
 
 
-WATCH = Task("watch", PREPROCESSING, WatchNet, functional.cross_entropy, clients)
+WATCH = Task("watch", PREPROCESSING, WatchNet, functional.cross_entropy, clients, begins_at_random=True)

@@ -52,7 +52,7 @@ def expected_left(update: F32, delivered: SparseUpdate, lowest: float, exponent:
     sure = magnitude >= np.float32(lowest)
     drawn = np.abs(delivered.values[~sure[delivered.indices]])
     height = np.float32(drawn.mean(dtype=np.float64)) if len(drawn) else np.float32(lowest)
-    chance = (np.minimum(magnitude, np.float32(lowest)) / np.float32(lowest)) ** np.float32(exponent)
+    chance = power(np.minimum(magnitude, np.float32(lowest)) / np.float32(lowest), exponent)
     left = flat - np.copysign(chance * height, flat)
     left[sure] = flat[sure]
     certain = sure[delivered.indices]
@@ -60,8 +60,26 @@ def expected_left(update: F32, delivered: SparseUpdate, lowest: float, exponent:
     return left
 
 
+def power(numbers: F32, exponent: float) -> F32:
+    """Float32 numbers from 0 to 1 to the power of a multiple of a quarter, 1 at least; of the same shape.
+
+    By roots and products, which every CPU rounds alike: numpy's own powers differ with the vector instructions there
+    are, and so would what a device keeps.
+    """
+    root = np.sqrt(np.sqrt(numbers))
+    result = root.copy()
+    for bit in f"{round(4 * exponent):b}"[1:]:
+        result *= result
+        if bit == "1":
+            result *= root
+    return result
+
+
 @cache
 def _factors(exponent: float) -> F32:
-    """r^(-1/a) for the middles of 2 ** 16 even steps of r: float32 `[65536]`."""
+    """r^(-1/a) for the middles of 2 ** 16 even steps of r: float32 `[65536]`.
+
+    None of them lies so near the middle of two float32 that CPUs could round it otherwise.
+    """
     steps = (np.arange(1 << DRAW_BITS) + 0.5) / (1 << DRAW_BITS)
     return np.asarray(steps ** (-1.0 / exponent), np.float32)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.demo import WATCH_JOB, demo_job
-from coordinator.job import Sieve, Work, load_job
+from coordinator.job import Job, Sieve, Work, load_job
 from shared.errors import SettingsError
 
 
@@ -40,6 +40,12 @@ def test_job_of_one_round_has_its_first_rate() -> None:
         ('name = "a"\ntask = "watch"\nrounds = -1', "rounds"),
         ('name = "a"\ntask = "watch"\n[work]\nstep = 1', "did you mean steps"),
         ("name = ", "not valid TOML"),
+        ('name = "a"\ntask = "watch"\n[work]\noptimizer = "lion"', "work.optimizer"),
+        ('name = "a"\ntask = "watch"\n[work]\noptimizer = "adam"\nmomentum = 0.5', "adam has no momentum"),
+        ('name = "a"\ntask = "watch"\n[work]\nbeta2 = 0.99', "sgd has no beta2"),
+        ('name = "a"\ntask = "watch"\n[work]\nmomentum = 0\nnesterov = true', "nesterov needs a momentum"),
+        ('name = "a"\ntask = "watch"\n[work]\ndecoupled_decay = true', "set that above 0"),
+        ('name = "a"\ntask = "watch"\n[work]\nproximal_mu = -1', "work.proximal_mu"),
     ],
 )
 def test_wrong_job_file_is_one_line_that_names_file_and_key(tmp_path: Path, text: str, named: str) -> None:
@@ -58,3 +64,8 @@ def test_wrong_job_file_is_one_line_that_names_file_and_key(tmp_path: Path, text
 )
 def test_only_the_sieve_has_a_gain_unless_the_job_says_so(codec: str, gain: float | None, eighths: int) -> None:
     assert Sieve(codec=codec, gain=gain).gain_eighths == eighths
+
+
+def test_job_with_another_optimizer_is_read_back_from_the_journal_as_it_was() -> None:
+    job = Job(name="a", task="watch", work=Work(optimizer="adam", beta2=0.99, weight_decay=0.1, decoupled_decay=True))
+    assert Job.model_validate_json(job.model_dump_json()) == job

@@ -5,7 +5,7 @@ import pytest
 from flwr.app import RecordDict
 
 from coordinator.checkpoints import CheckpointStore
-from coordinator.job import Downlink, Job, Sieve
+from coordinator.job import Downlink, Job, Sieve, Work
 from coordinator.round_offer import RECORD, offer_from_record, offer_to_record
 from coordinator.strategy import SieveStrategy
 from shared.compression.plan import Plan
@@ -82,3 +82,12 @@ def test_a_checkpoint_of_an_earlier_version_is_refused_with_the_remedy(missing: 
     state = {name: array for name, array in fresh().state().items() if name != missing}
     with pytest.raises(RunError, match=f"no {missing}.*begin a new run"):
         fresh().restore(state, None)
+
+
+def test_optimizer_of_the_job_is_offered_to_devices() -> None:
+    work = Work(optimizer="adam", beta2=0.99, weight_decay=0.1, decoupled_decay=True, proximal_mu=0.01)
+    job = JOB.model_copy(update={"work": work})
+    strategy = SieveStrategy(job, "lag-1", LAYOUT, np.zeros(LAYOUT.size, np.float32), b"bundle")
+    offered = strategy.offer(1).manifest.work
+    assert (offered.optimizer, offered.momentum, offered.beta2) == ("adam", None, 0.99)
+    assert (offered.weight_decay, offered.decoupled_decay, offered.proximal_mu) == (0.1, True, 0.01)

@@ -14,6 +14,7 @@ from edge_client.agent import Agent, agent_version
 from edge_client.orders import Answer, Failed, NeedModel, Order, Scored, Trained, TrainOrder, failed
 from edge_client.outbox import Outbox
 from edge_client.pending import PendingStore, PendingUpdate
+from edge_client.policy import Policy
 from edge_client.settings import EdgeSettings
 from edge_client.trainer_process import ProcessTrainer
 from shared.blobs import chunks_of
@@ -64,7 +65,7 @@ BASE = hashlib.sha256(b"the model before").hexdigest()
 CHAIN = pack_chain([Link(base_tag(BASE), DELTA)])
 
 
-def bundle(key: SigningKey = KEY) -> bytes:
+def bundle(key: SigningKey = KEY, peak_bytes: int = 1) -> bytes:
     files = {name: name.encode() * 10 for name in ("train.onnx", "eval.onnx")}
     manifest = BundleManifest(
         name="task",
@@ -75,7 +76,7 @@ def bundle(key: SigningKey = KEY) -> bytes:
         preprocessing={},
         layout=(("w", (2, 4), "weight"),),
         files=file_entries(files),
-        estimated_peak_bytes=1,
+        estimated_peak_bytes=peak_bytes,
     )
     return pack_bundle(sign_bundle(manifest, key), files)
 
@@ -90,6 +91,7 @@ class FakeTrainer:
     def __init__(self, state: Path, *, has_base: bool = True, object_bytes: int = 100) -> None:
         self.orders: list[Order] = []
         self.closed = False
+        self.resident = 0
         self._state, self._has_base, self._object_bytes = state, has_base, object_bytes
         self._answers: list[Answer] = []
 
@@ -103,6 +105,9 @@ class FakeTrainer:
 
     def peak_rss_bytes(self) -> int:
         return 77
+
+    def resident_bytes(self) -> int:
+        return self.resident
 
     def close(self) -> None:
         self.closed = True
@@ -207,7 +212,13 @@ class World:
         self.state = state
         self.born()
 
-    def born(self, *, has_base: bool = True, object_bytes: int = 100) -> None:
+    def born(
+        self,
+        *,
+        has_base: bool = True,
+        object_bytes: int = 100,
+        policy: Policy = Policy(),  # noqa: B008 - frozen
+    ) -> None:
         """Start a new life of the device from its state directory."""
         settings = EdgeSettings(name=ME, data=self.state, state_dir=self.state, trusted_signers=(KEY.verify_key.hex,))
         settings = settings.model_copy(
@@ -222,6 +233,8 @@ class World:
             self.trainer,
             jitter=lambda: 0.0,
             clock=lambda: self.now,
+            wall_clock=lambda: self.now,
+            policy=policy,
         )
         self.agent.start()
 
@@ -384,6 +397,20 @@ def test_bundle_that_cannot_be_stored_is_reported(world: World) -> None:
     assert "cannot be stored" in trouble.text
 
 
+def test_bundle_that_does_not_fit_is_refused_with_both_numbers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_client.agent.available_bytes", lambda: 40_000_000)
+    world.trainer.resident = 2_000_000
+    world.coordinator.open(archive=bundle(peak_bytes=55_999_998))  # and three times the data file of one byte
+    world.settle()
+    world.coordinator.command(TRAIN)
+    world.pass_time(6)
+    [trouble] = world.coordinator.reports(Trouble)
+    assert isinstance(trouble, Trouble)
+    assert trouble.code == "bundle_refused"
+    assert "training needs about 56000001 bytes of memory, 56000000 are available" in trouble.text
+    assert world.trainer.orders == []
+
+
 def full(*_: object) -> None:
     raise OSError(28, "No space left on device")
 
@@ -521,3 +548,42 @@ def test_agent_and_trainer_process_carry_a_round_from_model_to_update(lab: "Lab"
     [content] = coordinator.updates
     assert len(content) > len(model)
     assert trainer.peak_rss_bytes() > 1 << 20
+
+
+def test_bytes_of_the_day_hold_over_a_restart(world: World) -> None:
+    policy = Policy(upload_bytes_a_day=200)
+    world.agent.leave()
+    world.born(policy=policy)
+    world.coordinator.open()
+    world.settle()
+    world.coordinator.command(TRAIN)
+    world.pass_time(6)
+    assert len(world.coordinator.updates) == 1
+    world.agent.leave()
+    world.born(policy=policy)
+    world.coordinator.open(2)
+    world.settle()
+    world.coordinator.command(TrainCommand(run="a", server_round=2, seconds=100))
+    world.pass_time(90)
+    assert len(world.coordinator.updates) == 1
+    [trouble] = world.coordinator.reports(Trouble)
+    assert isinstance(trouble, Trouble)
+    assert trouble.reason == "upload_bytes"
+    world.now += 86_400
+    world.pass_time(90)
+    assert [update[:3] for update in world.coordinator.updates] == [b"a 1", b"a 2"]  # what was kept back goes out
+
+
+def test_update_from_before_noise_was_asked_for_is_never_sent(world: World) -> None:
+    world.coordinator.verdict = None
+    world.coordinator.open()
+    world.settle()
+    world.coordinator.command(TRAIN)
+    world.pass_time(6)
+    assert len(world.coordinator.updates) == 1
+    world.agent.leave()
+    world.coordinator = Coordinator(world.broker, lambda: world.now)
+    world.born(policy=Policy.model_validate({"privacy": {"clip_norm": 1.0, "noise_multiplier": 1.0}}))
+    world.pass_time(90)
+    assert world.coordinator.updates == []
+    assert PendingStore(world.state / "runs" / "a").unsettled() is None

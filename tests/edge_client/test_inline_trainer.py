@@ -8,11 +8,22 @@ import pytest
 from edge_client.data import FolderSource
 from edge_client.inline_trainer import InlineTrainer
 from edge_client.model_file import digest_of
-from edge_client.orders import Answer, Failed, NeedModel, Order, Scored, Trained
+from edge_client.orders import (
+    Answer,
+    Failed,
+    LocalRules,
+    NeedModel,
+    Order,
+    PrivacyTerms,
+    Scored,
+    Trained,
+)
 from edge_client.pending import PendingStore
+from edge_client.privacy_account import read_account
 from shared.compression.plan import Plan
 from shared.compression.registry import codec_by_name
 from shared.delta_chain import Link, pack_chain
+from shared.messages import DeclineReason
 from shared.update import UpdateObject, base_tag
 
 if TYPE_CHECKING:
@@ -43,6 +54,16 @@ def test_training_commits_what_it_answers(lab: "Lab", trainer: InlineTrainer) ->
     assert update is not None
     assert answer == Trained(run="r", server_round=0, object_bytes=len(update.object), steps=6, model=lab.target)
     assert UpdateObject.unpack(update.object).header.steps == 6
+
+
+def test_kept_bundle_that_no_longer_fits_is_refused_before_it_is_loaded(
+    lab: "Lab", trainer: InlineTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_client.inline_trainer.available_bytes", lambda: 999)
+    monkeypatch.setattr("edge_client.inline_trainer.rss_bytes", lambda: -1000)
+    answer = failure(trainer, lab.train_order())
+    assert answer.code == "bundle_refused"
+    assert "needs about 1000 bytes of memory, 999 are available" in answer.text
 
 
 def test_evaluation_scores_the_test_windows(lab: "Lab", trainer: InlineTrainer) -> None:
@@ -181,3 +202,58 @@ def test_data_and_graphs_are_loaded_once(lab: "Lab", trainer: InlineTrainer) -> 
     assert isinstance(carry_out(trainer, lab.evaluate_order()), Scored)
     assert isinstance(carry_out(trainer, lab.train_order()), Trained)
     assert trainer.peak_rss_bytes() == 0
+
+
+TERMS = PrivacyTerms(clip_norm=0.5, noise_multiplier=20.0, delta=1e-5)
+
+
+def private(largest_epsilon: float | None = None) -> LocalRules:
+    return LocalRules(report_loss=False, privacy=TERMS.model_copy(update={"largest_epsilon": largest_epsilon}))
+
+
+def test_noised_round_is_committed_as_such_and_accounted_for_over_restarts(lab: "Lab") -> None:
+    for server_round in range(3):  # a new trainer each: the account lives on disk
+        trainer = InlineTrainer(lab.state, FolderSource(lab.data), lambda: 0.0, lambda: np.random.default_rng(1))
+        answer = carry_out(trainer, lab.train_order(server_round, rules=private()))
+        assert isinstance(answer, Trained)
+        assert answer.privacy is not None
+        assert answer.privacy.rounds == server_round + 1
+        update = PendingStore(lab.run).unsettled()
+        assert update is not None
+        assert update.noised
+        PendingStore(lab.run).settle(server_round, accepted=True)
+    account = read_account(lab.state)
+    assert account.rounds == 3
+    assert answer.privacy.epsilon == account.epsilon(TERMS.delta)
+
+
+def test_privacy_that_is_used_up_declines_before_any_training(lab: "Lab", trainer: InlineTrainer) -> None:
+    declined = failure(trainer, lab.train_order(rules=private(largest_epsilon=0.1)))
+    assert (declined.code, declined.reason) == ("not_eligible", DeclineReason.PRIVACY)
+    assert not (lab.run / "pending.bin").exists()
+    assert read_account(lab.state).rounds == 0
+
+
+def test_cost_is_on_disk_before_the_update_is(lab: "Lab", monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_: object) -> None:
+        raise OSError("no power")
+
+    monkeypatch.setattr(PendingStore, "commit", crash)
+    trainer = InlineTrainer(lab.state, FolderSource(lab.data), lambda: 0.0)
+    assert failure(trainer, lab.train_order(rules=private())).code == "trainer_failed"
+    assert read_account(lab.state).rounds == 1
+
+
+def test_noised_update_that_is_asked_for_again_is_the_same_and_costs_nothing(
+    lab: "Lab", trainer: InlineTrainer
+) -> None:
+    carry_out(trainer, lab.train_order(rules=private()))
+    first = (lab.run / "pending.bin").read_bytes()
+    carry_out(trainer, lab.train_order(rules=private()))
+    assert (lab.run / "pending.bin").read_bytes() == first
+    assert read_account(lab.state).rounds == 1
+
+
+def test_too_many_passes_over_the_data_are_declined(lab: "Lab", trainer: InlineTrainer) -> None:
+    declined = failure(trainer, lab.train_order(rules=LocalRules(most_epochs=0.01)))
+    assert (declined.code, declined.reason) == ("not_eligible", DeclineReason.EPOCHS)

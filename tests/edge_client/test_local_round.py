@@ -6,13 +6,15 @@ import pytest
 
 from edge_client.data import FolderSource
 from edge_client.local_round import Carried, carried_over, run_round, self_contained_plan
+from edge_client.noise import privatize
+from edge_client.orders import LocalRules, PrivacyTerms
 from edge_client.pending import PendingStore, PendingUpdate
 from edge_client.task import Task, read_archive
 from shared.compression.history import SendHistory
 from shared.compression.plan import Plan
 from shared.compression.registry import decode_frame
 from shared.compression.residual import ResidualFeedback
-from shared.errors import DeadlineExceeded
+from shared.errors import DeadlineExceeded, Declined
 from shared.layout import F32
 from shared.update import UpdateObject, base_tag, run_tag
 
@@ -136,3 +138,75 @@ def test_what_another_version_left_behind_is_forgotten_and_the_device_goes_on(
     assert carried.history is None
     assert carried.missed_rounds == 1
     assert "cannot be read and is forgotten" in caplog.text
+
+
+PRIVATE = LocalRules(
+    report_loss=False,
+    report_accuracy=False,
+    report_examples=False,
+    privacy=PrivacyTerms(clip_norm=0.1, noise_multiplier=1.0, delta=1e-5),
+)
+
+
+def seeded(seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_figures_that_stay_on_the_device_are_not_in_the_header(lab: "Lab", task: Task) -> None:
+    rules = LocalRules(report_loss=False, report_accuracy=False, report_examples=False)
+    order = lab.train_order(evaluate=True, rules=rules)
+    header = UpdateObject.unpack(
+        run_round(order, task, None, lab.task.weights, nothing(task), lambda: True).object
+    ).header
+    assert (header.loss, header.correct, header.tested, header.examples) == (None, 0, 0, 1)
+    assert header.steps == 6
+
+
+def test_accuracy_without_the_count_of_examples_is_told_in_thousandths(lab: "Lab", task: Task) -> None:
+    order = lab.train_order(evaluate=True, rules=LocalRules(report_examples=False))
+    header = UpdateObject.unpack(
+        run_round(order, task, None, lab.task.weights, nothing(task), lambda: True).object
+    ).header
+    score = task.runtime.evaluate(lab.task.weights, task.split.test_x, task.split.test_y)
+    assert (header.correct, header.tested) == (round(1000 * score.correct / score.examples), 1000)
+
+
+@pytest.mark.parametrize(("told", "text"), [(True, r"steps are \d+\.\d passes"), (False, "steps are more passes")])
+def test_more_passes_than_allowed_are_declined_without_telling_how_much_data_there_is(
+    lab: "Lab", task: Task, told: bool, text: str
+) -> None:
+    rules = LocalRules(most_epochs=0.01, report_examples=told)
+    with pytest.raises(Declined, match=text) as caught:
+        run_round(lab.train_order(rules=rules), task, None, lab.task.weights, nothing(task), lambda: True)
+    assert caught.value.reason == "epochs"
+
+
+def test_noise_comes_before_the_sieve_so_that_all_that_is_sent_and_kept_has_it(lab: "Lab", task: Task) -> None:
+    order = lab.train_order(rules=PRIVATE)
+    sieved = order.model_copy(update={"work": order.work.model_copy(update={"codec": "partition"})})
+    plan = Plan(budget_bytes=60)
+    whole = run_round(order, task, None, lab.task.weights, nothing(task), lambda: True, seeded(3))
+    part = run_round(sieved, task, plan, lab.task.weights, nothing(task), lambda: True, seeded(3))
+    plain = run_round(lab.train_order(), task, None, lab.task.weights, nothing(task), lambda: True)
+    expected = delivered(plain.object, task, self_contained_plan(task.layout)).copy()
+    privatize(expected, PRIVATE.privacy or PrivacyTerms(clip_norm=1, noise_multiplier=1, delta=0.1), seeded(3))
+    np.testing.assert_allclose(delivered(whole.object, task, self_contained_plan(task.layout)), expected, atol=1e-6)
+    np.testing.assert_allclose(delivered(part.object, task, plan) + part.residual, expected, atol=1e-6)
+
+
+def test_unseeded_noise_is_never_the_same(lab: "Lab", task: Task) -> None:
+    order = lab.train_order(rules=PRIVATE)
+    sent = {run_round(order, task, None, lab.task.weights, nothing(task), lambda: True).object for _ in range(2)}
+    assert len(sent) == 2
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+@pytest.mark.parametrize("noised", [True, False])
+def test_private_round_carries_over_noised_values_alone(lab: "Lab", task: Task, accepted: bool, noised: bool) -> None:
+    store, _, residual = committed(lab, task, 2)
+    last = store.read()
+    assert last is not None
+    store.commit(replace(last, noised=noised), residual.data)
+    store.settle(2, accepted)
+    carried = carried_over(store, task.layout, "partition", 3, private=True)
+    assert carried.memory.state.any() == noised

@@ -1,6 +1,7 @@
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,11 @@ def test_commit_is_read_back_and_unsettled(store: PendingStore) -> None:
     assert store.read() == UPDATE
     assert store.unsettled() == UPDATE
     assert store.read_residual() == RESIDUAL
+
+
+def test_whether_an_update_was_noised_is_kept_with_it(store: PendingStore) -> None:
+    store.commit(replace(UPDATE, noised=True), RESIDUAL)
+    assert store.read() == replace(UPDATE, noised=True)
 
 
 @pytest.mark.parametrize("accepted", [True, False])

@@ -108,3 +108,18 @@ def test_graph_without_its_outputs_is_refused(tiny_task: "TinyTask") -> None:
     runtime = OnnxRuntime(tiny_task.graphs.train, tiny_task.graphs.train, tiny_task.layout)
     with pytest.raises(BundleError, match="evaluation graph: its outputs must begin with loss, correct"):
         runtime.evaluate(tiny_task.weights, *batch())
+
+
+def test_adam_steps_lead_where_torch_leads(runtime: OnnxRuntime, tiny_task: "TinyTask", tiny_net: "TinyNet") -> None:
+    (x, y), weights = batch(), tiny_task.weights.copy()
+    adam = LocalWork(steps=5, batch_size=16, learning_rate=0.01, optimizer="adam", codec="dense", seed=0)
+    runtime.train(weights, itertools.repeat((x, y)), adam, always)
+    optimizer = torch.optim.Adam(tiny_net.parameters(), lr=0.01)
+    for _ in range(adam.steps):
+        optimizer.zero_grad()
+        torch.autograd.backward(torch.nn.functional.cross_entropy(tiny_net(torch.from_numpy(x)), torch.from_numpy(y)))
+        optimizer.step()
+    expected = tiny_net.state_dict()
+    for name, tensor in tiny_task.layout.split(weights).items():
+        if name not in ("conv.bias", "norm.running_mean"):  # before batch norm: Adam makes steps of rounding errors
+            np.testing.assert_allclose(tensor, expected[name].numpy(), rtol=1e-3, atol=1e-4, err_msg=name)

@@ -15,14 +15,29 @@ from edge_client.actions import (
     CheckBundle,
     DropBundle,
     ForgetRun,
+    KeepUploadDays,
+    Note,
     SendHeartbeat,
     Settle,
     SubmitOrder,
     Subscribe,
 )
-from edge_client.orders import Answer, EvaluateOrder, Failed, NeedModel, Order, Scored, Trained, TrainOrder, failed
+from edge_client.consent import Consent
+from edge_client.orders import (
+    Answer,
+    EvaluateOrder,
+    Failed,
+    NeedModel,
+    Order,
+    PrivacySpent,
+    Scored,
+    Trained,
+    TrainOrder,
+    failed,
+)
 from edge_client.outbox import Recovered, StatePaths
 from edge_client.pending import PendingUpdate
+from edge_client.policy import Policy
 from edge_client.presence import Identity
 from edge_client.session import Limits, Session
 from shared.delta_chain import LARGEST_HISTORY_BYTES, Link, Step, pack_chain, pack_history
@@ -34,6 +49,7 @@ from shared.messages import (
     BlobRef,
     CancelCommand,
     CoordinatorState,
+    DeclineReason,
     EvaluateCommand,
     Evaluated,
     LocalWork,
@@ -130,11 +146,17 @@ def train(server_round: int = 1, run: str = "a", seconds: float = 100.0) -> Trai
 class Bench:
     """A session with its clock; methods feed one input and return the actions."""
 
-    def __init__(self, recovered: Recovered = Recovered(frozenset({digest(BUNDLE)}))) -> None:  # noqa: B008 - frozen
+    def __init__(
+        self,
+        recovered: Recovered = Recovered(frozenset({digest(BUNDLE)})),  # noqa: B008 - frozen
+        policy: Policy = Policy(),  # noqa: B008 - frozen
+    ) -> None:
         self.now = 0.0
+        self.unix_seconds = 1_800_000_000.0
+        self.consent = Consent(policy, {}, lambda: self.unix_seconds)
         identity = Identity(ME, TOPICS, 7, "test")
         limits = Limits(65536, 10_000, 30.0)
-        self.session = Session(identity, (KEY.verify_key,), PATHS, recovered, limits, lambda: 0.0)
+        self.session = Session(identity, (KEY.verify_key,), PATHS, recovered, limits, lambda: 0.0, self.consent)
 
     def connect(self, *, granted: bool = True) -> list[Action]:
         actions = self.session.on_event(Connected(261_120), self.now)
@@ -939,3 +961,130 @@ class AnyOrder(RuleBasedStateMachine):
 
 AnyOrder.TestCase.settings = hypothesis_settings(max_examples=100, stateful_step_count=50, deadline=None)
 TestAnyOrder = AnyOrder.TestCase
+
+
+def strict(**fields: object) -> Bench:
+    """A bench that is ready, with a policy."""
+    bench = Bench(policy=Policy.model_validate(fields))
+    bench.connect()
+    return bench
+
+
+def declined(actions: list[Action]) -> Trouble:
+    [trouble] = reports(actions)
+    assert isinstance(trouble, Trouble)
+    assert trouble.code == "not_eligible"
+    return trouble
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"allowed_jobs": ["other*"]}, "job"),
+        ({"allowed_signers": [STRANGER.verify_key.hex]}, "signer"),
+        ({"most_steps": 2}, "steps"),
+    ],
+)
+def test_command_against_the_policy_is_declined_before_anything_is_fetched(
+    fields: dict[str, object], reason: str
+) -> None:
+    bench = strict(**fields)
+    bench.open(manifest(bundle=b"another bundle"))
+    actions = bench.command(train())
+    assert declined(actions).reason == reason
+    assert not subscriptions(actions)
+    assert not orders(actions)
+    assert bench.session.phase == "idle"
+    assert not reports(bench.wait(200))
+
+
+def test_device_that_declined_a_round_takes_the_next_one_it_agrees_to() -> None:
+    bench = strict(most_steps=3)
+    bench.open(manifest().model_copy(update={"work": WORK.model_copy(update={"steps": 4})}))
+    assert declined(bench.command(train())).text == "4 steps are above most_steps = 3"
+    bench.open(manifest(2))
+    assert train_order(bench.command(train(2))).server_round == 2
+
+
+def test_evaluation_is_declined_where_the_figures_stay() -> None:
+    bench = strict(report={"loss": False})
+    bench.open(manifest())
+    assert declined(bench.command(EvaluateCommand(run="a", server_round=1, seconds=9))).reason == "report"
+    assert not train_order(bench.command(train())).rules.report_loss
+
+
+def test_what_the_trainer_declines_is_reported_with_its_reason(bench: Bench) -> None:
+    bench.open(manifest())
+    order = train_order(bench.command(train()))
+    trouble = declined(bench.answer(failed(order, "not_eligible", "too often", DeclineReason.EPOCHS)))
+    assert (trouble.reason, trouble.text) == ("epochs", "too often")
+
+
+PRIVACY = {"clip_norm": 1.0, "noise_multiplier": 2.0}
+
+
+def test_failure_of_a_private_device_tells_nothing_of_its_data_but_to_its_own_log() -> None:
+    bench = strict(privacy=PRIVACY)
+    bench.open(manifest())
+    order = train_order(bench.command(train()))
+    actions = bench.answer(failed(order, "data_error", "heart.csv: label 3 at row 7"))
+    [trouble] = reports(actions)
+    assert isinstance(trouble, Trouble)
+    assert (trouble.code, trouble.text) == ("data_error", "the device's own log says more")
+    assert any("label 3 at row 7" in note.text for note in of_kind(actions, Note))
+
+
+def test_cost_of_privacy_is_in_the_log() -> None:
+    bench = strict(privacy=PRIVACY)
+    bench.open(manifest())
+    order = train_order(bench.command(train()))
+    assert order.rules.privacy is not None
+    spent = PrivacySpent(rounds=4, epsilon=1.25, delta=1e-5)
+    actions = bench.answer(trained_by(order).model_copy(update={"privacy": spent}), update_of("a", 1))
+    notes = " ".join(note.text for note in of_kind(actions, Note))
+    assert "clipped to 1, noise of sigma 2; privacy spent in 4 rounds: epsilon 1.25 at delta 1e-05" in notes
+
+
+ONE_UPDATE = 60
+"""More than one update of the bench takes on the wire, and less than two."""
+
+
+def test_update_beyond_the_bytes_of_the_day_waits_and_the_coordinator_is_told() -> None:
+    bench = strict(upload_bytes_a_day=ONE_UPDATE)
+    content = uploading(bench)
+    bench.rule(content, Verdict.DONE)
+    bench.open(manifest(2))
+    actions = bench.command(train(2))
+    trouble = declined(actions)
+    assert trouble.reason == "upload_bytes"
+    assert "until midnight UTC" in trouble.text
+    assert not orders(actions)
+    bench.unix_seconds += 86_400
+    bench.open(manifest(3))
+    assert orders(bench.command(train(3)))
+
+
+def test_frames_beyond_the_bytes_of_the_day_are_not_sent_until_the_next_day() -> None:
+    bench = strict(upload_bytes_a_day=ONE_UPDATE // 3)
+    bench.open(manifest())
+    actions = bench.trained(train_order(bench.command(train())))
+    assert not uploads(actions)
+    assert declined(actions).reason == "upload_bytes"
+    assert not uploads(bench.wait(600))
+    bench.consent._uploads.limit_bytes = ONE_UPDATE  # as if the owner had raised it
+    assert uploads(bench.wait(600)) == [content_of("a", 1)]
+
+
+def test_bytes_of_the_day_are_kept_before_they_are_sent() -> None:
+    bench = strict(upload_bytes_a_day=1000)
+    bench.open(manifest())
+    actions = bench.trained(train_order(bench.command(train())))
+    kinds = [type(action) for action in actions if isinstance(action, KeepUploadDays | Publication)]
+    assert kinds == [KeepUploadDays, Publication]
+    [kept] = of_kind(actions, KeepUploadDays)
+    assert list(kept.days.values()) == [1000 - bench.consent.left]
+
+
+def test_without_a_limit_nothing_is_counted(bench: Bench) -> None:
+    bench.open(manifest())
+    assert not of_kind(bench.trained(train_order(bench.command(train()))), KeepUploadDays)

@@ -4,7 +4,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from shared.bundle import (
     BUNDLE_FILES,
@@ -182,6 +182,22 @@ def test_declared_sizes_above_the_limit_are_refused_before_unpacking() -> None:
 def test_too_little_memory_names_both_numbers() -> None:
     with pytest.raises(BundleError, match=r"80000000 bytes.*79999999 are available"):
         unpack(GOLDEN, available_memory_bytes=79_999_999)
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "data_bytes", "needed"),
+    [({}, 0, 1000), ({}, 10, 1030), ({"window": 8, "stride": 2}, 10, 1090), ({"window": 8, "stride": 0}, 10, 1030)],
+)
+def test_local_data_needs_memory_as_it_is_and_twice_as_windows(
+    preprocessing: dict[str, JsonValue], data_bytes: int, needed: int
+) -> None:
+    manifest = SIGNED.model_copy(update={"preprocessing": preprocessing, "estimated_peak_bytes": 1000})
+    assert manifest.needed_bytes(data_bytes) == needed
+
+
+def test_bundle_that_fits_without_the_local_data_may_not_fit_with_it() -> None:
+    with pytest.raises(BundleError, match=r"needs about 83000000 bytes.*81000000 are available"):
+        open_bundle(pack_bundle(SIGNED, FILES), TRUSTED, LARGEST_BYTES, 81_000_000, data_bytes=1_000_000)
 
 
 @pytest.mark.parametrize(

@@ -159,3 +159,23 @@ def test_value_out_of_bounds_is_refused_by_name(kind: str, field: str, value: ob
 def test_loss_that_is_not_a_number_is_refused() -> None:
     with pytest.raises(MessageError, match="loss"):
         parse(DEVICE_EVENT, GOLDEN["evaluated"].replace("0.25", "NaN").encode())
+
+
+def test_work_for_another_optimizer_has_no_momentum_so_that_older_agents_refuse_it() -> None:
+    work = json.loads(GOLDEN["round"])["work"]
+    adam = {key: value for key, value in work.items() if key != "momentum"} | {"optimizer": "adam", "beta2": 0.99}
+    payload = json.dumps(json.loads(GOLDEN["round"]) | {"work": adam}).encode()
+    manifest = parse(ROUND_MANIFEST, payload)
+    assert (manifest.work.optimizer, manifest.work.momentum, manifest.work.beta2) == ("adam", None, 0.99)
+    assert b"momentum" not in dump(manifest)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [{"optimizer": "adam"}, {"momentum": None}, {"momentum": 0.0, "nesterov": True}, {"optimizer": "lion"}],
+    ids=["adam with momentum", "sgd without", "nesterov without", "unknown"],
+)
+def test_work_that_fits_no_optimizer_is_refused(work: dict[str, object]) -> None:
+    whole = json.loads(GOLDEN["round"])
+    with pytest.raises(MessageError, match="work"):
+        parse(ROUND_MANIFEST, json.dumps(whole | {"work": whole["work"] | work}).encode())

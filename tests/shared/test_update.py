@@ -75,7 +75,7 @@ def test_any_bytes_are_an_update_or_a_frame_error(data: bytes) -> None:
         update = UpdateObject.unpack(data)
     except FrameError:
         return
-    assert math.isfinite(update.header.loss)
+    assert update.header.loss is None or math.isfinite(update.header.loss)
     assert update.pack() == data
 
 
@@ -85,6 +85,13 @@ def test_any_bytes_are_an_update_or_a_frame_error(data: bytes) -> None:
 def test_loss_beyond_half_precision_is_packed_as_its_end(value: float, packed: float) -> None:
     update = UpdateObject(dataclasses.replace(HEADER, loss=value), b"")
     assert UpdateObject.unpack(update.pack()).header.loss == packed
+
+
+def test_loss_that_is_not_told_comes_back_as_none_and_takes_no_bytes() -> None:
+    untold = UpdateObject(dataclasses.replace(HEADER, loss=None), b"").pack()
+    assert UpdateObject.unpack(untold).header.loss is None
+    assert len(untold) == len(HEADER.pack())
+    assert UpdateObject.unpack(UpdateObject(dataclasses.replace(HEADER, loss=-1e-9), b"").pack()).header.loss == 0
 
 
 @pytest.mark.parametrize(("offset", "field"), [(LOSS_OFFSET, "loss"), (THRESHOLD_OFFSET, "threshold")])

@@ -11,6 +11,7 @@ from coordinator.export.rules import (
     matmul,
     norm,
     pool,
+    recurrent,
     reduction,
     view,
 )
@@ -27,6 +28,7 @@ FAMILIES = (
     matmul,
     norm,
     pool,
+    recurrent,
     reduction,
     view,
 )

@@ -98,6 +98,12 @@ def _select_backward(g: Graph, out: ValueType, grad: Operand, shape: Sequence[Si
     return padded_along(g, row, len(shape), axis, index % size, size - 1 - index % size)
 
 
+@rule(aten.flip.default)
+def _flip(g: Graph, out: ValueType, x: Operand, dims: Sequence[int]) -> str:
+    backwards = g.ints([-1] * len(dims))
+    return g.op("Slice", x, backwards, g.ints([-TO_THE_END] * len(dims)), g.ints(x.axes(dims)), backwards)
+
+
 @rule(aten.constant_pad_nd.default)
 def _constant_pad(g: Graph, out: ValueType, x: Operand, pad: Sequence[int], value: float = 0.0) -> str:
     untouched = [0] * (x.rank - len(pad) // 2)

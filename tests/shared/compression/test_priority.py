@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from shared.compression.memory import remembered
 from shared.compression.partition import PartitionCodec
 from shared.compression.plan import Plan
-from shared.compression.priority import expected_left, priorities
+from shared.compression.priority import DRAW_BITS, expected_left, power, priorities
 from shared.compression.residual import ResidualFeedback
 from shared.layout import F32, Layout
 
@@ -105,3 +107,28 @@ def test_the_memory_keeps_what_the_codec_expects_to_be_left() -> None:
     assert by_chance.left is not None
     np.testing.assert_array_equal(remembered(memory, update, by_chance).state, by_chance.left)
     np.testing.assert_array_equal(remembered(memory, update, by_size).state, update - by_size.delivered.densify())
+
+
+@pytest.mark.parametrize("quarters", range(4, 11))
+def test_powers_are_those_of_numpy_but_for_the_last_bits(quarters: int) -> None:
+    numbers = (np.arange(1 << 16) / (1 << 16)).astype(np.float32)
+    wanted = numbers.astype(np.float64) ** (quarters / 4)
+    np.testing.assert_allclose(power(numbers, quarters / 4), wanted, rtol=2e-6, atol=0)
+
+
+def test_powers_are_the_same_bits_on_every_cpu() -> None:
+    numbers = (np.arange(1 << 16) / (1 << 16)).astype(np.float32)
+    powers = np.concatenate([power(numbers, quarters / 4) for quarters in range(4, 11)])
+    digest = hashlib.sha256(powers.astype("<f4").tobytes()).hexdigest()
+    assert digest == "a5e52c5d219dcb9326d729f78e0a647d55428635fb8a83a17d163a98811cca56"
+
+
+@pytest.mark.parametrize("quarters", range(4, 11))
+def test_no_factor_of_a_draw_is_so_near_the_middle_of_two_float32_that_cpus_could_round_it_otherwise(
+    quarters: int,
+) -> None:
+    factors = ((np.arange(1 << DRAW_BITS) + 0.5) / (1 << DRAW_BITS)) ** (-4 / quarters)
+    nearest = factors.astype(np.float32)
+    neighbours = [np.nextafter(nearest, np.float32(end)).astype(np.float64) for end in (0, np.inf)]
+    margins = [np.abs((nearest + neighbour) / 2 - factors) / np.spacing(factors) for neighbour in neighbours]
+    assert np.min(margins) > 256  # a library's power is a few such units wrong at most
