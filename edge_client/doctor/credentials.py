@@ -1,4 +1,4 @@
-"""The files that say who this board is and whom it obeys: signing keys, certificate, private key."""
+"""The files that say who this board is and whom it obeys: signing keys, policy, certificate, private key."""
 
 import datetime
 import stat
@@ -8,6 +8,7 @@ from pathlib import Path
 from cryptography import x509
 
 from edge_client.doctor.finding import Finding
+from edge_client.policy import load_policy
 from edge_client.settings import EdgeSettings
 from shared.errors import SettingsError
 from shared.paho_transport import tls_context
@@ -23,6 +24,17 @@ def signers(settings: EdgeSettings) -> Sequence[Finding]:
     except SettingsError as error:
         return [Finding.of_error("keys", error)]
     return [Finding.ok("keys", f"obeys the coordinator of {', '.join(f'{key.hex[:8]}…' for key in keys)}")]
+
+
+def policy(settings: EdgeSettings) -> Sequence[Finding]:
+    """Whether what the owner agrees to can be read."""
+    if settings.policy is None:
+        return [Finding.ok("policy", "none: whatever a trusted coordinator asks for is done")]
+    try:
+        load_policy(settings.policy)
+    except SettingsError as error:
+        return [Finding.of_error("policy", error)]
+    return [Finding.ok("policy", f"{settings.policy} can be read")]
 
 
 def certificates(settings: EdgeSettings, now: datetime.datetime) -> Sequence[Finding]:

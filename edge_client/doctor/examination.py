@@ -49,7 +49,7 @@ def look(invocation: Invocation, environment: Mapping[str, str]) -> Iterator[Fin
     yield from sandbox.hidden(settings, UNIT)
     keys = credentials.signers(settings)
     files = within(LOCAL_SECONDS, "certificate", lambda: credentials.certificates(settings, connection.utc_now()))
-    yield from (*keys, *files)
+    yield from (*keys, *credentials.policy(settings), *files)
     yield from _broker(settings, blocked=_failed([*keys, *files]))
     yield from rehearsal.data(settings, dict(environment))
     yield from rehearsal.training(dict(environment))

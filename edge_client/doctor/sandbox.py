@@ -25,6 +25,7 @@ def hidden(settings: EdgeSettings, unit: Path) -> Sequence[Finding]:
 def _paths(settings: EdgeSettings) -> Iterator[Path]:
     yield settings.data
     yield settings.state_dir
+    yield from [settings.policy] if settings.policy else []
     yield from (Path(entry) for entry in settings.trusted_signers if "/" in entry)
     if settings.broker.tls is not None:
         files = (settings.broker.tls.ca_file, settings.broker.tls.cert_file, settings.broker.tls.key_file)

@@ -195,6 +195,13 @@ def test_all_is_well_with_access_rules_and_a_coordinator(place: Place) -> None:
     assert "came out right" in found["training"][1]
 
 
+def test_policy_that_is_no_policy_is_told(place: Place) -> None:
+    (place.folder / "policy.toml").write_text("generosity = 3")
+    found = place.examine(free_port(), 1, POLICY=str(place.folder / "policy.toml"))
+    assert found["policy"][0] == "fail"
+    assert "generosity" in found["policy"][1]
+
+
 def test_broker_without_access_rules_is_warned_of(place: Place) -> None:
     with place.broker(FREE) as port:
         found = place.examine(port, 0)

@@ -1,7 +1,7 @@
 import os
 import shutil
-from collections import namedtuple
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -89,10 +89,16 @@ def test_slow_disk_is_warned_of(tmp_path: Path) -> None:
     assert (found.mark, "0.5 MB/s" in found.text) == (Mark.WARN, True)
 
 
+class Room(NamedTuple):
+    """What `os.statvfs` tells that matters here."""
+
+    f_bavail: int
+    f_frsize: int
+
+
 @pytest.mark.parametrize(("free_mb", "mark"), [(10, "fail"), (100, "warn"), (300, "ok")])
 def test_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_mb: int, mark: str) -> None:
-    room = namedtuple("room", "f_bavail f_frsize")(free_mb * 1000, 1000)
-    monkeypatch.setattr(board.os, "statvfs", lambda place: room)
+    monkeypatch.setattr(os, "statvfs", lambda place: Room(f_bavail=free_mb * 1000, f_frsize=1000))
     (found, *_) = board.disk(tmp_path)
     assert found.mark == mark
 
