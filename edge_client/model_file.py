@@ -26,7 +26,8 @@ class ModelFile:
 
     def begin(self, growth: Growth | None) -> None:
         """Keep the first model of a run that devices grow themselves, where none is kept yet."""
-        if growth is not None and not self._path.exists():
+        size = self._path.stat().st_size if self._path.exists() else 0
+        if growth is not None and size != 4 * self._layout.size:
             self._write(grow(growth, self._layout))
 
     def load(self, digest: str) -> F32 | None:

@@ -124,7 +124,7 @@ def pack_bundle(manifest: BundleManifest, files: Mapping[str, bytes]) -> bytes:
     """The archive of a signed manifest and the files that it names; the same bytes for the same content."""
     if file_entries(files) != manifest.files:
         raise BundleError(f"bundle {manifest.name}: the files are not those of its manifest: build the manifest anew")
-    head = manifest.model_dump_json().encode()
+    head = manifest.model_dump_json(exclude_none=True).encode()
     parts = [MAGIC, write_varint(len(head)), head]
     for name in _order(manifest):
         packed = zlib.compress(files[name], 9)
@@ -237,5 +237,5 @@ def _order(manifest: BundleManifest) -> list[str]:
 
 
 def _covered(manifest: BundleManifest) -> bytes:
-    fields = manifest.model_dump(mode="json", exclude={"signature"})
+    fields = manifest.model_dump(mode="json", exclude={"signature"}, exclude_none=True)
     return _SIGNED_PURPOSE + json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()

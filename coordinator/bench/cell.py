@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -32,10 +32,16 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """Sixteen hex digits: the same for cells that are the same run, and others once what is measured changes."""
-        run = replace(self, recipe=replace(self.recipe, study="", variant=""))
-        words = json.dumps([MEASURE, asdict(run)], sort_keys=True)
-        return hashlib.sha256(words.encode()).hexdigest()[:16]
+        """Sixteen hex digits: the same for cells that are the same run, and others once what is measured changes.
+
+        What a recipe leaves at its default is not part of it, so that a new field changes no key.
+        """
+        recipe = replace(self.recipe, study="", variant="")
+        varied = {
+            field.name: value for field in fields(recipe) if (value := getattr(recipe, field.name)) != field.default
+        }
+        run = asdict(replace(self, recipe=recipe)) | {"recipe": varied}
+        return hashlib.sha256(json.dumps([MEASURE, run], sort_keys=True).encode()).hexdigest()[:16]
 
     def split(self, examples: Examples) -> list[I64]:
         """Which examples each client has; raises `DataError` where a natural split has no owners."""

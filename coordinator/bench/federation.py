@@ -20,6 +20,7 @@ from shared.compression.codec import SparseUpdate
 from shared.compression.dgc import dgc_warmup_budget
 from shared.compression.plan import Plan
 from shared.errors import DecodeError
+from shared.growth import grow, growth_like
 from shared.update import UpdateHeader, UpdateObject, base_tag, run_tag
 
 RUN = "bench"
@@ -31,7 +32,8 @@ class Traffic:
 
     `uplink_bytes` are codec frames, `object_bytes` whole update objects, header and frame. Each client receives the
     plan of every round it takes part in, and the deltas since its last one, or the whole model where that is shorter;
-    its first model is `first_model_bytes`. `dense_bytes` is four bytes for each value of each upload.
+    its first model, or what it grows that from, is `first_model_bytes`. `dense_bytes` is four bytes for each value of
+    each upload.
     """
 
     uploads: int = 0
@@ -62,7 +64,10 @@ class Federation:
         self._model = FlatModel.of(self.task.model, seed)
         self.layout = self._model.layout
         self.job = recipe.job(self.cell.task, seed, self.cell.participation, self.layout.size)
-        self.server = SieveServer(self.job, self.layout, self._model.vector(), recipe.trust)
+        growth = growth_like(self._model.vector(), self.layout, seed) if recipe.grown else None
+        first = grow(growth, self.layout) if growth else self._model.vector()
+        self._first_model_bytes = len(growth.model_dump_json()) if growth else 4 * self.layout.size
+        self.server = SieveServer(self.job, self.layout, first, recipe.trust)
         shares = [self.train.take(indices) for indices in self.cell.split(self.train)]
         clients = [EmulatedClient(n, share, recipe, seed, self.layout) for n, share in enumerate(shares)]
         self._clients = {f"client-{number:05}": client for number, client in enumerate(clients)}
@@ -107,10 +112,10 @@ class Federation:
     def _send_down(self, name: str, plan: Plan) -> None:
         """Count what brings a client to the round's model and plan."""
         whole, now = 4 * self.layout.size, self.server_round - 1
-        if name in self._held:
-            self.traffic.downlink_bytes += min(sum(self._deltas[self._held[name] : now]), whole)
-        else:
-            self.traffic.first_model_bytes += whole
+        if name not in self._held:
+            self.traffic.first_model_bytes += self._first_model_bytes
+            self._held[name] = 0 if self.cell.recipe.grown else now
+        self.traffic.downlink_bytes += min(sum(self._deltas[self._held[name] : now]), whole)
         self._held[name] = now
         self.traffic.plan_bytes += len(plan.to_bytes())
 

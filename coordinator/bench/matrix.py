@@ -68,10 +68,10 @@ def full_cells(seeds: Sequence[int]) -> list[Cell]:
     cells += [*task_cells(FULL.task, work_of(FULL.task), (300, 1000), seeds)]
     for task, ratios, of_seeds in (
         ("digits", (100, 300, 1000), seeds),
-        ("watch", (100, 300), seeds[:2]),
-        ("motions", (100, 300, 1000), seeds),
+        ("watch", (100, 200, 300), seeds[:2]),
+        ("motions", (100, 200, 300, 1000), seeds),
         ("fashion-mnist", (100, 300), first),
-        ("spoken-digits", (100, 300), first),
+        ("spoken-digits", (100, 200, 300), first),
         ("cifar10", (150,), first),
     ):
         cells += task_cells(task, work_of(task), ratios, of_seeds)
@@ -120,7 +120,7 @@ def task_cells(task: str, work: Recipe, ratios: Sequence[float], seeds: Sequence
 def spread_cells(task: str, skews: Sequence[Skew], seeds: Sequence[int]) -> Iterable[Cell]:
     """Other skews, and a fifth of the clients a round."""
     work = work_of(task)
-    recipes = [work, sieved(work, "stc", 300), sieved(work, "partition", 300, "client")]
+    recipes = [work, sieved(work, "stc", 300), *(sieved(work, "partition", ratio, "client") for ratio in (100, 300))]
     for cell in _cells(task, recipes, "tasks", seeds):
         yield from (replace(cell, skew=skew) for skew in skews)
         yield replace(cell, participation=0.2)

@@ -18,7 +18,8 @@ class Recipe:
     `ratio` is a dense update's bytes against the codec's budget, `downlink_ratio` the same for the model's deltas. The
     learning rate falls along a half cosine. `memory` is what a client keeps: what belongs to the codec, or a plain
     residual, so that codecs differ in nothing else. Warm-up and clipping named `dgc` are that codec's own.
-    `codec_options` are fields of the codec, by name. `study` is the question that the run is to answer, `variant` what
+    `codec_options` are fields of the codec, by name. The first model is drawn by torch and sent to every client, or
+    `grown` by each from a seed. `study` is the question that the run is to answer, `variant` what
     an ablation changes; neither changes the run.
     """
 
@@ -46,6 +47,7 @@ class Recipe:
     gain: float = 1.0
     chance: float | None = None
     codec_options: tuple[tuple[str, OptionValue], ...] = ()
+    grown: bool = False
     variant: str = ""
     study: str = ""
 

@@ -143,7 +143,7 @@ def lent_recipes(work: Recipe) -> list[Recipe]:
 
 
 def pushed(work: Recipe) -> Recipe:
-    """More local steps and rounds, a lower last rate, server momentum, and a sieved downlink."""
+    """More local steps and rounds, a lower last rate, server momentum, a sieved downlink, and a grown first model."""
     return replace(
         work,
         rounds=round(MOST_ROUNDS * work.rounds),
@@ -152,4 +152,5 @@ def pushed(work: Recipe) -> Recipe:
         server_momentum=0.5,
         downlink_codec="partition",
         downlink_ratio=100.0,
+        grown=True,
     )

@@ -21,8 +21,9 @@ from edge_client.model_file import ModelFile
 from edge_client.orders import Answer, NeedModel, Order, Scored
 from edge_client.outbox import Outbox
 from edge_client.settings import EdgeSettings
-from shared.bundle import BundleManifest, file_entries, pack_bundle, sign_bundle
+from shared.bundle import BundleManifest, Growth, file_entries, pack_bundle, sign_bundle
 from shared.compression.registry import codec_by_name
+from shared.growth import grow
 from shared.layout import Layout
 from shared.memory_transport import MemoryBroker, MemoryTransport
 from shared.messages import DEVICE_EVENT, EvaluateCommand, Evaluated, Want, dump, parse
@@ -54,19 +55,21 @@ def bundle() -> bytes:
 
 
 BUNDLE = bundle()
+GROWTH = Growth(seed=4, spreads=((0.0, 0.1), (0.0, 0.0)))
 
 
 class Follower:
     """A trainer that gets to the round's model, and has nothing to score it with."""
 
-    def __init__(self, state: Path) -> None:
-        self._state = state
+    def __init__(self, state: Path, growth: Growth | None) -> None:
+        self._state, self._growth = state, growth
         self._answers: list[Answer] = []
 
     def submit(self, order: Order) -> None:
         folder = self._state / "runs" / order.run
         folder.mkdir(parents=True, exist_ok=True)
         kept = ModelFile(folder, LAYOUT)
+        kept.begin(self._growth)
         model = kept.load(order.target)
         if model is None and order.model is not None:
             model = kept.replace(Path(order.model), order.target)
@@ -86,6 +89,9 @@ class Follower:
     def peak_rss_bytes(self) -> int:
         return 0
 
+    def resident_bytes(self) -> int:
+        return 0
+
     def close(self) -> None:
         pass
 
@@ -93,13 +99,17 @@ class Follower:
 class World:
     """A coordinator that makes rounds, and the lives of one device, under one clock that only `ask` moves."""
 
-    def __init__(self, state: Path, history_rounds: int = 32, budget_bytes: int = 600) -> None:
+    def __init__(
+        self, state: Path, history_rounds: int = 32, budget_bytes: int = 600, growth: Growth | None = None
+    ) -> None:
+        self.growth = growth
         self.now, self.state, self.broker = 0.0, state, MemoryBroker()
         downlink = Downlink(budget_bytes=budget_bytes, history_rounds=history_rounds)
         job = Job(name="lag", task="watch", sieve=Sieve(prior="none"), downlink=downlink)
         self.random = np.random.default_rng(5)
-        initial = self.random.normal(size=LAYOUT.size).astype(np.float32)
-        self.strategy = SieveStrategy(job, RUN, LAYOUT, initial, BUNDLE)
+        drawn = self.random.normal(size=LAYOUT.size).astype(np.float32)
+        initial = grow(growth, LAYOUT) if growth else drawn
+        self.strategy = SieveStrategy(job, RUN, LAYOUT, initial, BUNDLE, grows=growth is not None)
         self.server_round = 1
         self.wanted: list[str] = []
         self.answered: set[int] = set()
@@ -117,7 +127,7 @@ class World:
                 name=ME, data=self.state, state_dir=self.state, trusted_signers=(KEY.verify_key.hex,)
             )
             self.transport = MemoryTransport(self.broker, ME)
-            trainer = Follower(self.state)
+            trainer = Follower(self.state, self.growth)
             self.agent = Agent(
                 addressed,
                 Outbox(self.state),
@@ -289,6 +299,36 @@ def test_large_deltas_that_are_never_attached_are_fetched_one_by_one(
 def test_device_whose_model_was_damaged_fetches_the_whole_one(world: World, damage: bytes) -> None:
     (world.state / "runs" / RUN / "model.bin").write_bytes(damage)
     world.next_round()
+    world.ask()
+    assert world.held == world.strategy.model.digest
+    assert world.wanted[-1] == world.strategy.model.digest
+
+
+def test_device_that_grows_the_first_model_downloads_the_bundle_alone(tmp_path: Path) -> None:
+    world = World(tmp_path, growth=GROWTH)
+    world.wake()
+    world.ask()
+    assert world.held == world.strategy.model.digest
+    assert world.wanted == []
+    assert world.transport.traffic.received_bytes < len(BUNDLE) + 3000 < MODEL_BYTES
+
+
+def test_device_that_joins_late_goes_by_deltas_from_the_model_it_grew(tmp_path: Path) -> None:
+    world = World(tmp_path, growth=GROWTH)
+    for _ in range(6):
+        world.next_round()
+    world.wake()
+    world.ask()
+    assert world.held == world.strategy.model.digest
+    assert world.strategy.model.digest not in world.wanted
+    assert world.transport.traffic.received_bytes < MODEL_BYTES / 4
+
+
+def test_device_whose_grown_model_is_older_than_the_history_fetches_the_whole_one(tmp_path: Path) -> None:
+    world = World(tmp_path, history_rounds=3, growth=GROWTH)
+    for _ in range(6):
+        world.next_round()
+    world.wake()
     world.ask()
     assert world.held == world.strategy.model.digest
     assert world.wanted[-1] == world.strategy.model.digest

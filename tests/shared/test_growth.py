@@ -34,8 +34,8 @@ def test_each_tensor_lies_within_its_reach_around_its_centre() -> None:
 
 @given(st.integers(0, 1 << 53), st.integers(0, 1 << 53))
 def test_another_seed_grows_other_weights(one: int, other: int) -> None:
-    grown = [grow(GROWTH.model_copy(update={"seed": seed}), LAYOUT) for seed in (one, other)]
-    assert np.array_equal(*grown) == (one == other)
+    first, second = (grow(GROWTH.model_copy(update={"seed": seed}), LAYOUT) for seed in (one, other))
+    assert np.array_equal(first, second) == (one == other)
 
 
 def test_weights_are_grown_like_those_of_a_module() -> None:

@@ -1,5 +1,8 @@
+import json
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +25,19 @@ def test_a_key_tells_runs_apart_and_not_what_they_are_for() -> None:
     assert again.key == CELL.key
     others = [replace(CELL, seed=2), replace(CELL, recipe=replace(CELL.recipe, codec_options=(("levels", 1),)))]
     assert len({CELL.key, *(other.key for other in others)}) == 3
+
+
+def test_a_key_names_no_field_that_is_at_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    digested: list[bytes] = []
+
+    def listened(words: bytes) -> Any:
+        digested.append(words)
+        return sha256(words)
+
+    monkeypatch.setattr("coordinator.bench.cell.hashlib.sha256", listened)
+    assert len(replace(CELL, recipe=replace(CELL.recipe, gain=1.5)).key) == 16
+    ((_, run),) = map(json.loads, digested)
+    assert run["recipe"] == {"codec": "stc", "ratio": 300, "gain": 1.5}
 
 
 def test_a_kept_row_comes_back_with_what_it_is_for(tmp_path: Path) -> None:

@@ -69,6 +69,25 @@ def test_dense_bytes_down_and_up_are_those_of_whole_models(federate: Federate) -
     assert traffic.downlink_bytes == 8 * whole  # a delta is a byte longer than the model, which is sent instead
 
 
+def test_clients_that_grow_the_first_model_are_sent_its_seed_and_all_deltas_since(federate: Federate) -> None:
+    recipe = replace(DENSE, rounds=6, grown=True, downlink_codec="partition", downlink_ratio=40)
+    federation = federate(recipe, participation=0.25)
+    asked: dict[str, int] = {}
+    deltas: list[int] = []
+    first, downlink_bytes = federation.server.model.public.copy(), 0
+    for server_round in range(1, 7):
+        (name,) = cohort(federation.job, server_round, [f"client-{number:05}" for number in range(4)])
+        downlink_bytes += sum(deltas[asked.get(name, 0) : server_round - 1])
+        asked[name] = server_round - 1
+        federation.play_round()
+        deltas.append(len(federation.server.model.delta))
+    assert federation.traffic.downlink_bytes == downlink_bytes
+    assert 0 < federation.traffic.first_model_bytes < 1000 * len(asked)
+    again = federate(recipe, participation=0.25).server.model.public
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, federate(replace(recipe, grown=False)).server.model.public)
+
+
 def test_a_client_that_missed_rounds_knows_how_many_and_is_sent_the_deltas_since(
     federate: Federate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
