@@ -19,10 +19,16 @@ class Invocation:
     config: Path | None
     flags: Mapping[str, tuple[str, str]]
     connect_seconds: float | None
+    is_examination: bool = False
+    as_json: bool = False
+
+    def read(self, environment: Mapping[str, str]) -> EdgeSettings:
+        """The device's settings as they are written; raises `SettingsError`."""
+        return load_settings(EdgeSettings, self.config, ENV_PREFIX, environment, self.flags)
 
     def settings(self, environment: Mapping[str, str]) -> EdgeSettings:
         """The device's settings; raises `SettingsError`, or `DataError` when there is no data folder."""
-        settings = load_settings(EdgeSettings, self.config, ENV_PREFIX, environment, self.flags)
+        settings = self.read(environment)
         if not settings.data.is_dir():
             raise DataError(f"data folder {settings.data}: is not there: create it or name another with --data")
         return settings
@@ -32,13 +38,12 @@ def parse_command_line(arguments: Sequence[str]) -> Invocation:
     """The invocation in `arguments`; argparse ends the process itself for help, version and wrong usage."""
     parser = argparse.ArgumentParser(prog="gradsieve-edge", description="Train on local data, upload what matters.")
     parser.add_argument("--version", action="version", version=agent_version())
-    run = parser.add_subparsers(required=True, metavar="run").add_parser("run", help="serve until stopped")
-    run.add_argument("--config", type=Path, metavar="FILE", help="settings file, TOML")
-    run.add_argument("--name", help="name of this device")
-    run.add_argument("--broker", type=_address, metavar="HOST:PORT", help="MQTT 5 broker")
-    run.add_argument("--data", metavar="DIR", help="folder with local training data")
-    run.add_argument("--state", metavar="DIR", help="folder for bundles, models and unsettled updates")
-    run.add_argument("--trust", action="append", metavar="KEY", help="public key to obey, as hex or file; repeatable")
+    commands = parser.add_subparsers(required=True, metavar="run|doctor", dest="command")
+    run = commands.add_parser("run", help="serve until stopped")
+    doctor = commands.add_parser("doctor", help="examine board, broker and settings; exit code 1 when something fails")
+    for command in (run, doctor):
+        _add_settings(command)
+    doctor.add_argument("--json", action="store_true", help="print all findings as JSON")
     run.add_argument(
         "--connect-seconds", type=_seconds, metavar="N", help="give up when there is no broker for so long at the start"
     )
@@ -53,7 +58,20 @@ def parse_command_line(arguments: Sequence[str]) -> Invocation:
         "TRUSTED_SIGNERS": ("--trust", json.dumps(parsed.trust) if parsed.trust else None),
     }
     given = {key: (flag, text) for key, (flag, text) in flags.items() if text is not None}
+    if parsed.command == "doctor":
+        return Invocation(parsed.config, given, None, is_examination=True, as_json=parsed.json)
     return Invocation(parsed.config, given, parsed.connect_seconds)
+
+
+def _add_settings(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--config", type=Path, metavar="FILE", help="settings file, TOML")
+    command.add_argument("--name", help="name of this device")
+    command.add_argument("--broker", type=_address, metavar="HOST:PORT", help="MQTT 5 broker")
+    command.add_argument("--data", metavar="DIR", help="folder with local training data")
+    command.add_argument("--state", metavar="DIR", help="folder for bundles, models and unsettled updates")
+    command.add_argument(
+        "--trust", action="append", metavar="KEY", help="public key to obey, as hex or file; repeatable"
+    )
 
 
 def _address(text: str) -> tuple[str, int]:

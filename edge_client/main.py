@@ -32,8 +32,12 @@ LONGEST_ORDER_SECONDS = 7 * 24 * 3600.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     invocation = parse_command_line(sys.argv[1:] if arguments is None else arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
+        if invocation.is_examination:
+            from edge_client.doctor.examination import examine  # noqa: PLC0415 - a resident agent never examines
+
+            return examine(invocation, os.environ, sys.stdout)
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
         serve(invocation.settings(os.environ), invocation.connect_seconds)
     except GradsieveError as error:
         print(f"gradsieve-edge: {error}", file=sys.stderr)

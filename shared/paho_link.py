@@ -123,7 +123,7 @@ class PahoLink:
         except UnicodeError:
             self._end = reasons.unnamable(self._settings)
         except MALFORMED as error:
-            self._end = f"{self._settings.address} sent what is not MQTT 5 ({error}): is it an MQTT broker?"
+            self._end = reasons.foreign(self._settings, error)
         finally:
             self._hang_up()
         return self._end or f"{self._settings.address} closed the connection"

@@ -57,6 +57,11 @@ def silent(settings: BrokerSettings) -> str:
     return f"{settings.address} accepted the connection but was silent for {waited}: is it an MQTT broker?"
 
 
+def foreign(settings: BrokerSettings, error: Exception) -> str:
+    """What came is not MQTT."""
+    return f"{settings.address} sent what is not MQTT 5 ({error}): is it an MQTT broker?"
+
+
 def rejected(settings: BrokerSettings, code: ReasonCode) -> str:
     """The broker answered CONNECT with a refusal."""
     return f"{settings.address} rejected us: {_with_remedy(code)}"

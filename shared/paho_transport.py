@@ -33,7 +33,7 @@ class PahoTransport:
         self._settings = settings
         self._client_id = client_id
         self._jitter = jitter
-        self._tls = _tls_context(settings.tls) if settings.tls else None
+        self._tls = tls_context(settings.tls) if settings.tls else None
         self._events: queue.SimpleQueue[tuple[TransportEvent, Callable[[], object] | None] | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._lock = threading.Lock()  # guards the two fields below
@@ -166,7 +166,8 @@ class _TidySocket(ssl.SSLSocket):
             raise
 
 
-def _tls_context(tls: TlsSettings) -> ssl.SSLContext:
+def tls_context(tls: TlsSettings) -> ssl.SSLContext:
+    """What a connection to the broker goes by; raises `SettingsError` when a file cannot be used."""
     try:
         context = ssl.create_default_context(cafile=tls.ca_file)
     except OSError as error:

@@ -113,3 +113,23 @@ def test_terminated_agent_leaves_with_code_0(tmp_path: Path, free_port: int) -> 
         assert agent.wait(10) == 0
     assert "leaving" in rest
     assert "Traceback" not in rest
+
+
+def test_agent_loads_neither_numpy_nor_onnxruntime_nor_the_doctor() -> None:
+    code = "import edge_client.main, sys; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert not {"numpy", "onnxruntime", "edge_client.doctor", "cryptography.x509"} & loaded
+
+
+def test_doctor_without_settings_tells_what_is_missing_and_ends_with_code_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for variable in ("GRADSIEVE_EDGE_NAME", "GRADSIEVE_EDGE_DATA"):
+        monkeypatch.delenv(variable, raising=False)
+    assert main(["doctor"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("fail  settings")
+    assert "GRADSIEVE_EDGE_NAME" in lines[0]
+    assert "\x1b" not in "".join(lines), "no colour without a terminal"
+    assert any(line.startswith("ok    training") for line in lines)
