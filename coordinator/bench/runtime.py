@@ -161,11 +161,11 @@ def _side(arguments: Sequence[str]) -> Iterator[Side]:
 
 
 def claims_of(rows: Sequence[Row]) -> list[Claim]:
-    """The worst ratio of the small families, and of the others, of those that were exported."""
+    """The worst ratio, be it of medians or of minima, of the small families and of the others."""
     claims = []
     for is_small, floor, aim in ((True, 1.0, 0.7), (False, 1.6, 1.0)):
         found = {
-            str(row["family"]): float(str(row["ratio_median"]))
+            str(row["family"]): max(float(str(row["ratio_median"])), float(str(row["ratio_min"])))
             for row in rows
             if "ratio_median" in row and FAMILIES[str(row["family"])].is_small == is_small
         }
