@@ -26,6 +26,7 @@ from shared.preprocessing import cut
 ROOT = Path(__file__).parents[2]
 APP = ROOT / "scripts" / "flower_task"
 HOST = "127.0.0.1"
+PROGRAMS = Path(sys.executable).parent
 START_SECONDS, STOP_SECONDS = 60.0, 10.0
 
 Library = Literal["onnxruntime", "torch"]
@@ -38,9 +39,8 @@ def measure_flower_node(
     _write_case(task, folder)
     link_port, node_port = _free_port(), _free_port()
     _write_connection(folder, link_port)
-    programs = Path(sys.executable).parent
-    link = [str(programs / "flower-superlink"), "--insecure", "--host", HOST, "--port", str(link_port)]
-    node = [str(programs / "flower-supernode"), "--insecure", "--superlink", f"{HOST}:{link_port}"]
+    link = [str(PROGRAMS / "flower-superlink"), "--insecure", "--host", HOST, "--port", str(link_port)]
+    node = [str(PROGRAMS / "flower-supernode"), "--insecure", "--superlink", f"{HOST}:{link_port}"]
     node += ["--host", HOST, "--port", str(node_port)]
     with ExitStack() as stack:
         stack.enter_context(_process([*link, "--disable-runtime-dependency-installation"], folder, "superlink"))
@@ -52,7 +52,7 @@ def measure_flower_node(
         _wait_for_port(node_port)
         run.measure_idle()
         config = f'rounds={2 * task.rounds} folder="{folder}" library="{library}"'
-        submit = [str(programs / "flwr"), "run", str(APP), "bench", "--run-config", config, "--stream"]
+        submit = [str(PROGRAMS / "flwr"), "run", str(APP), "bench", "--run-config", config, "--stream"]
         stack.enter_context(_process(submit, folder, "run"))
         run.wait(task.rounds, task.seconds)
         run.note_peaks()
@@ -108,6 +108,7 @@ def _process(command: Sequence[str], folder: Path, name: str) -> Iterator["subpr
         "FLWR_HOME": str(folder / "flwr"),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "PATH": f"{PROGRAMS}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONPATH": str(ROOT),
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",

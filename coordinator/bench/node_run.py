@@ -8,7 +8,8 @@ from coordinator.bench.control_group import ControlGroup
 from coordinator.bench.process_tree import Watch, pss_bytes, usage
 
 LOOK_SECONDS = 0.02
-IDLE_SECONDS = 3.0
+SETTLED_LOOKS, SETTLE_LOOK_SECONDS, SETTLE_SECONDS = 8, 0.5, 90.0
+SETTLED_SHARE = 0.01
 
 
 @dataclass
@@ -22,21 +23,31 @@ class NodeRun:
     _marks: list[tuple[int, float, int]] = field(default_factory=list)
 
     def measure_idle(self) -> None:
-        """Resident memory of the connected node that has nothing to do."""
-        time.sleep(IDLE_SECONDS)
-        self.figures["idle_rss_mb"] = _mb(usage(self.watch.root).rss_bytes)
+        """Resident memory of the connected node that has nothing to do, once it has not changed for four seconds."""
+        self.figures["idle_rss_mb"] = _mb(self._settled_rss_bytes())
         self.figures["idle_pss_mb"] = _mb(pss_bytes(self.watch.root))
+
+    def _settled_rss_bytes(self) -> int:
+        deadline, seen = time.monotonic() + SETTLE_SECONDS, [0]
+        while time.monotonic() < deadline:
+            time.sleep(SETTLE_LOOK_SECONDS)
+            seen.append(usage(self.watch.root).rss_bytes)
+            last = seen[-SETTLED_LOOKS:]
+            if len(last) == SETTLED_LOOKS and max(last) - min(last) <= SETTLED_SHARE * max(last):
+                break
+        return seen[-1]
 
     def wait(self, rounds: int, seconds: float, alive: Callable[[], bool] = lambda: True) -> bool:
         """Note each step of progress up to `rounds`; False when it does not come within `seconds`, or all is over."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
+            is_over = not alive()  # asked first: the last round may be done just before all ends
             done = self.progress()
             if not self._marks or done > self._marks[-1][0]:
                 self._marks.append((done, usage(self.watch.root).cpu_seconds, self.watch.written_bytes))
             if done >= rounds:
                 return True
-            if not alive():
+            if is_over:
                 return False
             time.sleep(LOOK_SECONDS)
         return False

@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -54,17 +55,17 @@ class Side:
         self._process.stdin.write(f"{steps}\n")
         self._process.stdin.flush()
         answer = self._read()
-        self.peak_rss_bytes = int(str(answer["peak_rss_bytes"]))
-        taken = [float(part) for part in answer["step_ms"]]  # type: ignore[union-attr]  # a list, see the two programs
+        self.peak_rss_bytes = answer["peak_rss_bytes"]
+        taken: list[float] = answer["step_ms"]
         if counts:
             self.step_ms += taken
         return median(taken)
 
-    def _read(self) -> dict[str, object]:
+    def _read(self) -> dict[str, Any]:
         line = self._process.stdout.readline() if self._process.stdout else ""
         if not line:
             raise TrainerError(f"a timing process ended with exit code {self._process.wait(ANSWER_SECONDS)}")
-        answer: dict[str, object] = json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
         return answer
 
 
@@ -133,12 +134,12 @@ def _figures(exported: Exported, sides: Sequence[Side], batch_size: int) -> dict
         "eval_onnx_bytes": len(graphs.evaluate),
         "live_bytes": live_bytes(graphs.train, batch_size),
         "export_seconds": round(exported.seconds, 2),
-        "load_seconds": round(float(str(ours.loaded["load_seconds"])), 3),
+        "load_seconds": round(ours.loaded["load_seconds"], 3),
         **times,
         "steps": len(ours.step_ms),
         "ratio_median": round(median(ours.step_ms) / min(median(side.step_ms) for side in torches), 3),
         "ratio_min": round(min(ours.step_ms) / min(min(side.step_ms) for side in torches), 3),
-        "imported_rss_mb": round(int(str(ours.loaded["base_rss_bytes"])) / 1e6, 1),
+        "imported_rss_mb": round(ours.loaded["base_rss_bytes"] / 1e6, 1),
         "peak_rss_mb": round(ours.peak_rss_bytes / 1e6, 1),
         "torch_peak_rss_mb": round(max(side.peak_rss_bytes for side in torches) / 1e6, 1),
     }
