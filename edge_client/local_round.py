@@ -61,7 +61,7 @@ def run_round(
     """
     split, work = task.split, order.work
     tested = len(split.test_x) if order.evaluate else 0
-    score = task.runtime.evaluate(model, split.test_x, split.test_y) if tested else Score(0.0, 0, 0)
+    score = task.runtime.evaluate(model, split.test_x, split.test_y) if tested else Score(0.0, None, 0)
     weights = model.copy()
     batches = shuffled(
         split.train_x, split.train_y, work.batch_size, batch_order(work.seed, order.server_round, order.device)
@@ -82,8 +82,8 @@ def run_round(
         examples=len(split.train_x),
         steps=report.steps,
         loss=report.loss,
-        correct=score.correct,
-        tested=score.examples,
+        correct=score.correct or 0,
+        tested=0 if score.correct is None else score.examples,
         threshold=encoded.threshold,
     )
     kept = remembered(carried.memory, update, encoded).state
