@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
 
 from shared.bundle import BundleManifest, open_bundle
-from shared.errors import BundleError, MessageError, RunError
+from shared.errors import BundleError, MessageError, RunError, SignatureError
 from shared.layout import F32, Layout
 from shared.preprocessing import Preprocessing
 from shared.signing import VerifyKey
@@ -51,7 +51,7 @@ class ExportedModel:
             raise RunError(
                 f"{error.filename}: {error.strerror}: export the model again with gradsieve export"
             ) from None
-        except (BundleError, MessageError, SafetensorError) as error:
+        except (BundleError, MessageError, SafetensorError, SignatureError) as error:
             raise RunError(f"{self.bundle}: {error}: export the model again with gradsieve export") from None
         return archive, weights
 

@@ -8,7 +8,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch._decomp import get_decompositions
 from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 from torch.func import functionalize
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import (
@@ -26,6 +30,8 @@ aten = torch.ops.aten
 
 FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError)
 """What a user's own code raises when it is wrong or does not fit the shapes it is given."""
+
+VALUE_DEPENDENT = (DataDependentOutputException, DynamicOutputShapeException, GuardOnDataDependentSymNode)
 
 Step = Callable[..., tuple[Tensor, ...]]
 
@@ -119,7 +125,7 @@ def _mutates(graph: fx.GraphModule) -> bool:
 def _faults_placed() -> Iterator[None]:
     try:
         yield
-    except GuardOnDataDependentSymNode as error:
+    except VALUE_DEPENDENT as error:
         raise ExportError(f"a decision or a shape that depends on values cannot be exported{_at(error)}") from error
     except FAULTS as error:
         text = (str(error).strip().splitlines() or ["no reason given"])[0]

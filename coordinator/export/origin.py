@@ -70,12 +70,11 @@ class Origins(TorchFunctionMode):
 
 def fault_line(error: BaseException) -> str:
     """The innermost own line that an error came through, as `file:line: code`; empty where there is none."""
-    calls = reversed(list(traceback.walk_tb(error.__traceback__)))
-    for frame, number in takewhile(lambda call: not _is_within(call[0].f_code.co_filename, EXPORT_FILES), calls):
+    for frame, number in reversed(list(traceback.walk_tb(error.__traceback__))):
         file = frame.f_code.co_filename
-        if Path(file).parent == EXPORT_FILES.parent:  # our caller: the error is not of the user's own lines
-            return ""
-        if Path(file).is_absolute() and not _is_within(file, TORCH_FILES):
+        if file != __file__ and Path(file).parent in (EXPORT_FILES, EXPORT_FILES.parent):
+            break  # what called the user's code
+        if file != __file__ and Path(file).is_absolute() and not _is_within(file, TORCH_FILES):
             return source_line(file, number)
     return ""
 

@@ -1,4 +1,5 @@
 import inspect
+import re
 from collections.abc import Callable
 
 import pytest
@@ -111,7 +112,7 @@ def test_loss_of_torch_itself_is_said_to_be_the_loss() -> None:
         return functional.multi_margin_loss(prediction, y)
 
     text = refusal(nn.Linear(6, 3), functional.multi_margin_loss)
-    assert "aten.multi_margin_loss.default has no ONNX rule; used in the loss" in text
+    assert re.fullmatch(r"operator aten\.\w+\.default has no ONNX rule; used in the loss", text)
     assert place(per_position, "multi_margin") in refusal(nn.Linear(6, 3), per_position)
 
 
