@@ -41,10 +41,10 @@ def export(
     from coordinator.bundle_builder import Title, signed_bundle
     from coordinator.export.step import export_step, initial_weights
     from coordinator.exported_model import ExportedModel
-    from coordinator.user_model import UserModel, load_loss, load_model
+    from coordinator.user_model import Kind, UserModel, load_loss, load_model
 
     model = load_model(factory, seed)
-    kind = "regression" if regression else "classification"
+    kind: Kind = "regression" if regression else "classification"
     mine = UserModel.of(model, None if loss is None else load_loss(loss), shape, tokens, kind)
     graphs = export_step(model, mine.loss, mine.x, mine.y)
     key = signing_key(read_settings(config, None).key_file)

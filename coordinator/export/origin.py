@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from itertools import dropwhile, takewhile
 from pathlib import Path
 from types import FrameType
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -89,8 +90,9 @@ def _label_gradients(node: Node, label: str) -> None:
     fresh = [node]
     while fresh:
         node = fresh.pop()
-        if LABELLED not in node.metadata:
-            node.metadata[LABELLED] = label
+        notes = cast(dict[str, str], node.metadata)  # a property, which torch's types have as a method
+        if LABELLED not in notes:
+            notes[LABELLED] = label
             node.register_prehook(lambda _: set_stack_trace([label]))
             fresh.extend(earlier for earlier, _ in node.next_functions if earlier is not None)
 

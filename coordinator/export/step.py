@@ -79,7 +79,8 @@ class _State:
 
     @classmethod
     def of(cls, model: nn.Module) -> "_State":
-        parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
+        parameters: dict[str, Tensor] = {**dict(model.named_parameters())}
+        buffers = dict(model.named_buffers())
         trained = {name: tensor for name, tensor in parameters.items() if tensor.requires_grad}
         if not trained:
             raise ExportError("the model has no parameter that requires a gradient: unfreeze what is to be trained")

@@ -135,7 +135,9 @@ def test_example_of_the_document_exports_and_a_device_learns_by_it(folder: Path)
     task.runtime.train(weights, batches, work, lambda: True)
     after = task.runtime.evaluate(weights, task.split.test_x, task.split.test_y)
     assert after.loss < before.loss
-    assert (after.correct, after.examples) == (6, 6)
+    assert before.correct is not None
+    assert after.correct is not None
+    assert before.correct < after.correct <= after.examples
 
 
 def test_inspection_as_json_tells_tensors_files_operators_and_signer(folder: Path) -> None:
