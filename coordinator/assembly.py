@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from coordinator.admission import dense_object_bytes
 from coordinator.bundle_builder import build_bundle
 from coordinator.checkpoints import CheckpointStore
+from coordinator.exported_model import SUFFIX, ExportedModel
 from coordinator.intake import Intake
 from coordinator.job import Job
 from coordinator.journal import Journal
@@ -51,8 +52,11 @@ def signing_key(file: Path) -> SigningKey:
 
 
 def prepare(job: Job, folder: RunFolder, key: SigningKey) -> None:
-    """Make what a run needs and does not change: initial weights and signed bundle."""
-    bundle, initial = build_bundle(task_by_name(job.task), job.seed, key, job.work.batch_size)
+    """Make what a run needs and does not change: initial weights and signed bundle, or take those of an export."""
+    if job.task.endswith(SUFFIX):
+        bundle, initial = ExportedModel(Path(job.task)).read(key.verify_key)
+    else:
+        bundle, initial = build_bundle(task_by_name(job.task), job.seed, key, job.work.batch_size)
     folder.initial.write_bytes(model_bytes(initial))
     folder.bundle.write_bytes(bundle)
 

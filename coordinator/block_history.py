@@ -10,7 +10,8 @@ from shared.layout import F32, I64, Layout, TensorRole
 F64 = npt.NDArray[np.float64]
 Arrays = dict[str, npt.NDArray[np.generic]]
 
-ROLES: tuple[str, ...] = get_args(TensorRole)
+ROLES: tuple[str, ...] = tuple(role for role in get_args(TensorRole) if role != "frozen")
+"""The roles of tensors that are sent; a frozen one has no feature of its own, so that older checkpoints still fit."""
 FEATURES = len(ROLES) + 7
 MEMORY = 0.8
 """What a round weighs in the one after it; of a round ten rounds ago a tenth is left."""
@@ -30,8 +31,8 @@ class BlockHistory:
         self.sizes = np.diff(layout.block_starts).astype(np.float64)
         self._starts = layout.block_starts[:-1]
         self._tensor = layout.block_tensor
-        roles = np.array([ROLES.index(layout.tensors[i].role) for i in self._tensor.tolist()])
-        self._fixed = np.column_stack([np.eye(len(ROLES))[roles], np.log2(self.sizes) / 8])
+        roles = np.array([[layout.tensors[i].role == role for role in ROLES] for i in self._tensor.tolist()])
+        self._fixed = np.column_stack([roles, np.log2(self.sizes) / 8])
         self.sent, self.expected = np.zeros_like(self.sizes), np.zeros_like(self.sizes)
         self.last_magnitude, self.mean_magnitude = np.zeros_like(self.sizes), np.zeros_like(self.sizes)
         self.since_sent = np.zeros_like(self.sizes)

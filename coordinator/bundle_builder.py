@@ -1,13 +1,19 @@
-"""From a task to what devices get: exported graphs in a signed bundle, and the initial weights."""
+"""From a task, or a user's own model, to what devices get: exported graphs in a signed bundle, and initial weights."""
+
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 import torch
+from pydantic import ValidationError
 
 from coordinator.export.step import StepGraphs, export_step, initial_weights
 from coordinator.export.trainer_peak import trainer_peak_bytes
 from coordinator.tasks.task import Task
 from shared.bundle import BundleManifest, Growth, file_entries, pack_bundle, sign_bundle
+from shared.errors import ExportError
 from shared.growth import grow, growth_like
 from shared.layout import F32
+from shared.preprocessing import Preprocessing
 from shared.signing import SigningKey
 
 
@@ -21,30 +27,52 @@ def build_bundle(task: Task, seed: int, key: SigningKey, batch_size: int = 32) -
     model = task.model()
     x, y = task.example()
     graphs = export_step(model, task.loss, x, y)
+    title = Title(task.name, "1", "classification", tuple(x.shape[1:]), task.preprocessing.num_classes)
     initial = initial_weights(model, graphs.layout)
     growth = growth_like(initial, graphs.layout, seed) if task.begins_at_random else None
-    bundle = _bundle(task, graphs, list(x.shape[1:]), trainer_peak_bytes(graphs, batch_size), growth, key)
+    bundle = signed_bundle(title, graphs, task.preprocessing, key, batch_size, growth)
     return bundle, initial if growth is None else grow(growth, graphs.layout)
 
 
-def _bundle(
-    task: Task, graphs: StepGraphs, input_shape: list[int], peak_bytes: int, growth: Growth | None, key: SigningKey
+@dataclass(frozen=True, slots=True)
+class Title:
+    """What a bundle is called, and what goes in and out of its model; `input_shape` is without the batch."""
+
+    name: str
+    version: str
+    task: Literal["classification", "regression"]
+    input_shape: tuple[int, ...]
+    num_classes: int
+
+
+def signed_bundle(
+    title: Title,
+    graphs: StepGraphs,
+    preprocessing: Preprocessing | None,
+    key: SigningKey,
+    batch_size: int = 32,
+    growth: Growth | None = None,
 ) -> bytes:
+    """The archive of exported graphs; raises `ExportError` where a manifest cannot say what they are.
+
+    `batch_size` is that of training; the estimate of its memory depends on it. By a `growth` devices make the first
+    model themselves. Without `preprocessing` the bundle does not say how recordings become inputs, and no device can train by it yet.
+    """
     files = {
         "train.onnx": graphs.train,
         "eval.onnx": graphs.evaluate,
         "predict.onnx": graphs.predict,
     }
-    manifest = BundleManifest(
-        name=task.name,
-        version="1",
-        task="classification",
-        input_shape=tuple(input_shape),
-        num_classes=task.preprocessing.num_classes,
-        preprocessing=task.preprocessing.model_dump(mode="json"),
-        layout=tuple((tensor.name, tensor.shape, tensor.role) for tensor in graphs.layout.tensors),
-        files=file_entries(files),
-        growth=growth,
-        estimated_peak_bytes=peak_bytes,
-    )
+    try:
+        manifest = BundleManifest(
+            **asdict(title),
+            preprocessing={} if preprocessing is None else preprocessing.model_dump(mode="json"),
+            layout=tuple((tensor.name, tensor.shape, tensor.role) for tensor in graphs.layout.tensors),
+            files=file_entries(files),
+            growth=growth,
+            estimated_peak_bytes=trainer_peak_bytes(graphs, batch_size),
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ExportError(f"bundle {title.name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     return pack_bundle(sign_bundle(manifest, key), files)

@@ -159,7 +159,7 @@ class Job(JobPart):
     """One federated training; `rounds` rounds of `task`."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,23}$", description="becomes part of the run's id")
-    task: str = Field(description="a task gradsieve ships, such as watch")
+    task: str = Field(description="a task gradsieve ships, such as watch, or the .gsb file of your own export")
     rounds: int = Field(50, ge=1, le=100_000, description="rounds to train")
     seed: int = Field(1, ge=0, le=1 << 53, description="of initial weights, sampling and local data order")
     work: Work = Work()

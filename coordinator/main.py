@@ -8,8 +8,10 @@ import click
 import typer
 
 from coordinator.commands.bench import bench
+from coordinator.commands.bundle import bundle
 from coordinator.commands.codec import codec
 from coordinator.commands.demo import demo
+from coordinator.commands.export import export
 from coordinator.commands.report import report
 from coordinator.commands.run import run
 from coordinator.commands.serve import serve
@@ -27,9 +29,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, run, serve, status, report):
+for command in (demo, run, serve, status, report, export):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "allow_interspersed_args": False})(bench)
+app.add_typer(bundle, name="bundle")
 app.add_typer(codec, name="codec")
 
 

@@ -276,7 +276,9 @@ def _some(names: list[str]) -> str:
 
 
 def _evaluation(pending: Pending, event: Evaluated) -> Message:
-    if event.correct > event.examples:
-        return _error(pending, ERROR_REFUSED, f"claims {event.correct} correct of {event.examples} examples")
-    metrics = MetricRecord({"num-examples": event.examples, "loss": event.loss, "correct": event.correct})
-    return Message(RecordDict({"metrics": metrics}), reply_to=pending.message)
+    figures: dict[str, int | float] = {"num-examples": event.examples, "loss": event.loss}
+    if event.correct is not None:
+        if event.correct > event.examples:
+            return _error(pending, ERROR_REFUSED, f"claims {event.correct} correct of {event.examples} examples")
+        figures["correct"] = event.correct
+    return Message(RecordDict({"metrics": MetricRecord({**figures})}), reply_to=pending.message)

@@ -154,16 +154,15 @@ class SieveStrategy(Strategy):
         return self._messages(server_round + 1, "evaluate", grid) if server_round >= self.job.rounds else []
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """The mean over devices of the accuracy on their own test windows."""
+        """The mean over devices of the loss on their own test windows, and of the accuracy where labels are classes."""
         scores = [plain_figures(next(iter(r.content.metric_records.values()))) for r in replies if not r.has_error()]
         scores = [score for score in scores if score["num-examples"]]
         if not scores:
             return None
-        accuracy = [score["correct"] / score["num-examples"] for score in scores]
-        losses = [score["loss"] for score in scores]
-        return MetricRecord(
-            {"accuracy": float(np.mean(accuracy)), "loss": float(np.mean(losses)), "devices": len(scores)}
-        )
+        shares = [score["correct"] / score["num-examples"] for score in scores if "correct" in score]
+        accuracy = {"accuracy": float(np.mean(shares))} if shares else {}
+        loss = float(np.mean([score["loss"] for score in scores]))
+        return MetricRecord({**accuracy, "loss": loss, "devices": len(scores)})
 
     def arrays(self) -> ArrayRecord:
         """The public model by tensor name, as Flower carries models."""

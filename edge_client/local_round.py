@@ -79,7 +79,7 @@ def run_round(
     split, work, rules = task.split, order.work, order.rules
     _check_epochs(work, len(split.train_x), rules)
     tested = len(split.test_x) if order.evaluate and rules.report_accuracy else 0
-    score = task.runtime.evaluate(model, split.test_x, split.test_y) if tested else Score(0.0, 0, 0)
+    score = task.runtime.evaluate(model, split.test_x, split.test_y) if tested else Score(0.0, None, 0)
     weights = model.copy()
     batches = shuffled(
         split.train_x, split.train_y, work.batch_size, batch_order(work.seed, order.server_round, order.device)
@@ -103,8 +103,8 @@ def run_round(
         examples=len(split.train_x) if rules.report_examples else 1,
         steps=report.steps,
         loss=report.loss if rules.report_loss else None,
-        correct=told.correct,
-        tested=told.examples,
+        correct=told.correct or 0,
+        tested=0 if told.correct is None else told.examples,
         threshold=encoded.threshold,
     )
     kept = remembered(carried.memory, update, encoded).state

@@ -126,11 +126,11 @@ class Trained(Answered):
 
 
 class Scored(Answered):
-    """How `model` does on the local test windows: mean loss, and `correct` of `examples`."""
+    """How `model` does on the local test windows: mean loss, and `correct` of `examples` where labels are classes."""
 
     kind: Literal["scored"] = "scored"
     loss: Annotated[float, Field(allow_inf_nan=False)]
-    correct: Count
+    correct: Count | None
     examples: Count
     model: Digest
 

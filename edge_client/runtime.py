@@ -16,6 +16,7 @@ from shared.layout import F32, I64, Layout
 from shared.messages import LocalWork
 
 EVALUATION_BATCH = 32
+EVALUATION_OUTPUTS = (("loss", "correct"), ("loss",))
 
 Batch = tuple[F32, I64]
 
@@ -30,15 +31,15 @@ class TrainReport:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Mean loss, and how many of `examples` were classified right."""
+    """Mean loss, and how many of `examples` were classified right: None where labels are no classes."""
 
     loss: float
-    correct: int
+    correct: int | None
     examples: int
 
     def in_thousandths(self) -> Self:
         """The same accuracy, rounded, as if there had been 1,000 examples: it does not tell how many there were."""
-        if not self.examples:
+        if not self.examples or self.correct is None:
             return self
         return replace(self, correct=round(1000 * self.correct / self.examples), examples=1000)
 
@@ -62,8 +63,8 @@ class OnnxRuntime:
     """The graphs `train_onnx` and `eval_onnx` on one thread of onnxruntime, each loaded when first used.
 
     Graph inputs: `x`, `y`, a parameter `p.{name}` and buffer `b.{name}`; outputs of training: `loss`, `g.{name}` (the
-    gradient), `nb.{name}` (the buffer's new value); of evaluation: `loss` (mean of the batch), `correct`. Raises
-    `BundleError` where a graph is not allowed or does not fit `layout`.
+    gradient), `nb.{name}` (the buffer's new value); of evaluation: `loss` (mean of the batch) and, for class labels,
+    `correct`. Raises `BundleError` where a graph is not allowed or does not fit `layout`.
     """
 
     def __init__(self, train_onnx: bytes, eval_onnx: bytes, layout: Layout) -> None:
@@ -97,11 +98,11 @@ class OnnxRuntime:
         loss_sum, correct = 0.0, 0
         for start in range(0, len(x), EVALUATION_BATCH):
             part = slice(start, start + EVALUATION_BATCH)
-            loss, hits = graph.run(feed | {"x": x[part], "y": y[part]})
-            loss_sum, correct = loss_sum + float(loss) * len(x[part]), correct + int(hits)
+            loss, *hits = graph.run(feed | {"x": x[part], "y": y[part]})
+            loss_sum, correct = loss_sum + float(loss) * len(x[part]), correct + sum(map(int, hits))
         if not math.isfinite(loss_sum):
             raise TrainerError(f"the loss on the test windows is {loss_sum}: the model is not usable")
-        return Score(loss_sum / len(x), correct, len(x))
+        return Score(loss_sum / len(x), correct if "correct" in graph.outputs else None, len(x))
 
     def load(self) -> None:
         """Load both graphs now instead of when they are first used."""
@@ -109,16 +110,20 @@ class OnnxRuntime:
 
     @cached_property
     def _training(self) -> GraphSession:
-        return self._load("training", self._train_onnx, first=("loss",))
+        graph = self._load("training", self._train_onnx)
+        if next(iter(graph.outputs), None) != "loss":
+            raise BundleError("training graph: its first output must be loss: export the model again")
+        return graph
 
     @cached_property
     def _evaluation(self) -> GraphSession:
-        return self._load("evaluation", self._eval_onnx, first=("loss", "correct"))
+        graph = self._load("evaluation", self._eval_onnx)
+        if tuple(graph.outputs) not in EVALUATION_OUTPUTS:
+            raise BundleError("evaluation graph: its outputs must be loss and correct, or loss: export the model again")
+        return graph
 
-    def _load(self, label: str, model: bytes, first: tuple[str, ...]) -> GraphSession:
+    def _load(self, label: str, model: bytes) -> GraphSession:
         graph = GraphSession(label, model)
-        if tuple(graph.outputs)[: len(first)] != first:
-            raise BundleError(f"{label} graph: its outputs must begin with {', '.join(first)}: export the model again")
         shapes = {tensor.name: tensor.shape for tensor in self._layout.tensors}
         for name, shape in (graph.inputs | graph.outputs).items():
             if "." in name and shapes.get(_tensor(name)) != shape:

@@ -421,7 +421,10 @@ class Session:
             examples=answer.examples,
         )
         self._evaluated[answer.run] = result
-        self._note(f"{round_title(answer.run, answer.server_round)}: {answer.correct} of {answer.examples} correct")
+        hits = "" if answer.correct is None else f"{answer.correct} correct of "
+        self._note(
+            f"{round_title(answer.run, answer.server_round)}: {hits}{answer.examples} tested, loss {answer.loss:.4g}"
+        )
         self._do(self._presence.report(result))
 
     def _failed(self, order: Order, answer: Failed, update: PendingUpdate | None, now: float) -> None:

@@ -37,7 +37,7 @@ Weight = Annotated[float, Field(ge=-LARGEST_WEIGHT, le=LARGEST_WEIGHT)]
 LayoutRow = tuple[
     Annotated[str, Field(min_length=1, max_length=200)],
     Annotated[tuple[Dimension, ...], Field(max_length=8)],
-    Literal["weight", "bias", "norm", "buffer"],
+    Literal["weight", "bias", "norm", "buffer", "frozen"],
 ]
 
 
@@ -163,6 +163,12 @@ def read_kept_bundle(data: bytes) -> Bundle:
     with _damage_named():
         reader = Reader(data, "bundle")
         return _read_files(reader, _read_manifest(reader))
+
+
+def read_manifest(data: bytes) -> BundleManifest:
+    """What an archive says of itself, not verified; nothing is unpacked. Raises `BundleError`."""
+    with _damage_named():
+        return _read_manifest(Reader(data, "bundle"))
 
 
 @contextmanager

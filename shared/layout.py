@@ -15,7 +15,7 @@ from shared.errors import MessageError
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 
-TensorRole = Literal["weight", "bias", "norm", "buffer"]
+TensorRole = Literal["weight", "bias", "norm", "buffer", "frozen"]
 
 SMALLEST_BLOCK = 64
 LARGEST_BLOCK = 1024
@@ -153,7 +153,12 @@ def _width(tensor: TensorSpec) -> int:
 
 
 def _block_size(tensor: TensorSpec) -> int:
-    """Values a block: one output row, merged or split towards 64 to 1024; a bias, norm or buffer is one block."""
+    """Values a block: one output row, merged or split towards 64 to 1024; a bias, norm or buffer is one block.
+
+    A frozen tensor is one block whatever its size, since none of it is ever sent.
+    """
+    if tensor.role == "frozen":
+        return tensor.size
     if tensor.role != "weight" or len(tensor.shape) < 2:
         return min(tensor.size, LARGEST_BLOCK)
     row = tensor.size // tensor.shape[0]

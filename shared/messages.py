@@ -96,13 +96,13 @@ class Want(Message):
 
 
 class Evaluated(Message):
-    """How a model does on a device's own test data."""
+    """How a model does on a device's own test data; `correct` is null where labels are no classes."""
 
     kind: Literal["evaluated"] = "evaluated"
     run: RunId
     server_round: Round
     loss: Annotated[float, Field(allow_inf_nan=False)]
-    correct: Count
+    correct: Count | None
     examples: Count
 
 

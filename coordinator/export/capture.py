@@ -5,19 +5,34 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch._decomp import get_decompositions
 from torch._ops import OpOverload
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 from torch.func import functionalize
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+from torch.fx.experimental.symbolic_shapes import (
+    DimDynamic,
+    GuardOnDataDependentSymNode,
+    ShapeEnv,
+    StatelessSymbolicContext,
+)
 from torch.fx.traceback import preserve_node_meta
 
+from coordinator.export.origin import Origins, fault_line
 from coordinator.export.recurrence import WholeRecurrences
 from shared.errors import ExportError
 
 aten = torch.ops.aten
+
+FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError)
+"""What a user's own code raises when it is wrong or does not fit the shapes it is given."""
+
+VALUE_DEPENDENT = (DataDependentOutputException, DynamicOutputShapeException, GuardOnDataDependentSymNode)
 
 Step = Callable[..., tuple[Tensor, ...]]
 
@@ -35,6 +50,8 @@ DECOMPOSED = [
     aten.huber_loss,
     aten.huber_loss_backward,
     aten.leaky_relu_backward,
+    aten.log_sigmoid_backward,
+    aten.log_sigmoid_forward,
     aten.mish,
     aten.mish_backward,
     aten.mse_loss,
@@ -48,22 +65,23 @@ DECOMPOSED = [
     aten.softplus_backward,
     aten.tanh_backward,
     aten.threshold_backward,
+    aten.xlogy,
     aten.zeros_like,
 ]
 
 
-def capture(step: Step, batched: Sequence[Tensor], fixed: Sequence[Tensor]) -> fx.GraphModule:
-    """The aten graph of `step(*batched, *fixed)`, without in-place operators.
+def capture(step: Step, model: nn.Module, batched: Sequence[Tensor], fixed: Sequence[Tensor]) -> fx.GraphModule:
+    """The aten graph of `step(*batched, *fixed)`, without in-place operators, which calls `model`.
 
     Dimension 0 of every `batched` tensor is one shared symbol, all other dimensions are numbers. Raises `ExportError`
-    when the step works for one batch size only.
+    when the step fails, naming the line, or works for one batch size only.
     """
-    with _portable_kernels():
-        graph = _trace(step, _stand_ins(batched, fixed))
+    with _portable_kernels(), preserve_node_meta():
+        with Origins(model), _faults_placed():
+            graph = _trace(step, _stand_ins(batched, fixed))
         if _mutates(graph):
-            with preserve_node_meta():
-                pure = functionalize(fx.Interpreter(graph).run, remove="mutations")
-                graph = _trace(pure, _stand_ins(batched, fixed))
+            pure = functionalize(fx.Interpreter(graph).run, remove="mutations")
+            graph = _trace(pure, _stand_ins(batched, fixed))
     graph.graph.eliminate_dead_code()
     first = next(iter(graph.graph.nodes)).meta["val"]
     if not isinstance(first.shape[0], torch.SymInt) or first.shape[0].node.expr.is_number:
@@ -77,7 +95,6 @@ def _trace(step: Step, arguments: Sequence[Tensor]) -> fx.GraphModule:
         decomposition_table=_decompositions(),
         tracing_mode="symbolic",
         _allow_non_fake_inputs=True,
-        record_stack_traces=True,
     )
     with WholeRecurrences():
         return trace(*arguments)
@@ -105,6 +122,22 @@ def _stand_ins(batched: Sequence[Tensor], fixed: Sequence[Tensor]) -> list[Tenso
 def _mutates(graph: fx.GraphModule) -> bool:
     schemas = [getattr(node.target, "_schema", None) for node in graph.graph.nodes]
     return any(schema is not None and schema.is_mutable for schema in schemas)
+
+
+@contextmanager
+def _faults_placed() -> Iterator[None]:
+    try:
+        yield
+    except VALUE_DEPENDENT as error:
+        raise ExportError(f"a decision or a shape that depends on values cannot be exported{_at(error)}") from error
+    except FAULTS as error:
+        text = (str(error).strip().splitlines() or ["no reason given"])[0]
+        raise ExportError(f"the model or loss fails: {type(error).__name__}: {text}{_at(error)}") from error
+
+
+def _at(error: Exception) -> str:
+    line = fault_line(error)
+    return f"; at {line}" if line else ""
 
 
 @contextmanager

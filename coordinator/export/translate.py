@@ -1,9 +1,7 @@
 """Writes a captured aten graph as an ONNX model."""
 
 import operator
-import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -16,9 +14,6 @@ from coordinator.export.rules import RULES
 from shared.errors import ExportError
 
 BATCH = "B"
-
-TORCH_FILES = Path(torch.__file__).parent
-FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in \S+\n\s*(?P<code>[^\n]*)')
 
 Parts = tuple[Operand | None, ...]
 
@@ -114,20 +109,10 @@ def _info(node: fx.Node, label: str, batch: str) -> ValueInfoProto:
 
 
 def _place(node: fx.Node) -> str:
-    """Where in the model a node comes from; torch records no line for a loss or gradient: the nearest is named."""
-    if line := _line(node):
-        return f"used at {line}"
+    """Where in the model a node comes from; where only torch's own code asked for it, what it is made from."""
     nearby = [node]
-    for ancestor in nearby:
-        if line := _line(ancestor):
-            return f"used in the loss or a gradient, after {line}"
-        nearby.extend(source for source in ancestor.all_input_nodes if source not in nearby)
-    return "used in the loss or a gradient"
-
-
-def _line(node: fx.Node) -> str | None:
-    """The innermost line of the user's own code that a node comes from, else of torch's."""
-    frames = list(FRAME.finditer(node.meta.get("stack_trace") or ""))
-    own = [frame for frame in frames if not Path(frame["file"]).is_relative_to(TORCH_FILES)]
-    frame = next(reversed(own or frames), None)
-    return frame and f"{frame['file']}:{frame['line']}: {frame['code']}"
+    for source in nearby:
+        if label := source.meta.get("stack_trace"):
+            return label if source is node else f"used in the loss, or on what is {label}"
+        nearby.extend(earlier for earlier in source.all_input_nodes if earlier not in nearby)
+    return "used in the loss"

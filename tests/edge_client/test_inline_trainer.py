@@ -70,6 +70,7 @@ def test_evaluation_scores_the_test_windows(lab: "Lab", trainer: InlineTrainer) 
     answer = carry_out(trainer, lab.evaluate_order())
     assert isinstance(answer, Scored)
     assert answer.model == lab.target
+    assert answer.correct is not None
     assert 0 <= answer.correct <= answer.examples
     assert not (lab.run / "pending.bin").exists()
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from coordinator.export.graph import Graph
+from coordinator.export.graph import Graph, Input
 from coordinator.export.operand import Operand, ValueType
 from coordinator.export.rules.norm import scaled
 from coordinator.export.rules.registry import rule
@@ -15,6 +15,11 @@ aten = torch.ops.aten
 def column(g: Graph, x: Operand, per_channel: Operand | None) -> str | None:
     """A `[channels]` tensor shaped to meet dimension 1 of `x`."""
     return None if per_channel is None else g.reshape(per_channel, [-1] + [1] * (x.rank - 2))
+
+
+def reciprocal_deviation(g: Graph, x: Operand, running_variance: Operand, epsilon: float) -> str:
+    """What an example is multiplied by once it is centred, shaped to meet dimension 1 of `x`."""
+    return g.op("Reciprocal", g.op("Sqrt", g.op("Add", column(g, x, running_variance), epsilon)))
 
 
 def across(x: Operand) -> list[int]:
@@ -78,16 +83,20 @@ def _batch_norm_backward(
     weight: Operand | None,
     running_mean: Operand,
     running_variance: Operand,
-    mean: Operand,
-    reciprocal: Operand,
+    mean: Operand | None,
+    reciprocal: Operand | None,
     training: bool,
     epsilon: float,
     wanted: Sequence[bool],
 ) -> tuple[str, ...]:
-    values = g.op("Mul", g.op("Sub", x, mean), reciprocal)
+    centre: Input = mean if training else column(g, x, running_mean)
+    scale: Input = reciprocal if training else reciprocal_deviation(g, x, running_variance, epsilon)
+    values = g.op("Mul", g.op("Sub", x, centre), scale)
     product = g.op("Mul", grad, values)
-    shift = g.mean(grad, across(x), keepdims=True)
-    stretch = g.op("Mul", values, g.mean(product, across(x), keepdims=True))
-    slope = scaled(g, reciprocal.name, column(g, x, weight), None)
-    along = g.op("Mul", g.op("Sub", g.op("Sub", grad, shift), stretch), slope)
+    inner = grad.name
+    if training:  # in evaluation mode the statistics do not depend on the batch
+        shift = g.mean(grad, across(x), keepdims=True)
+        stretch = g.op("Mul", values, g.mean(product, across(x), keepdims=True))
+        inner = g.op("Sub", g.op("Sub", inner, shift), stretch)
+    along = g.op("Mul", scaled(g, inner, column(g, x, weight), None), scale)
     return along, g.sum(product, across(x)), g.sum(grad, across(x))

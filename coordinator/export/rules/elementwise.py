@@ -17,7 +17,6 @@ UNARY = {
     "Log": aten.log.default,
     "Neg": aten.neg.default,
     "Reciprocal": aten.reciprocal.default,
-    "Sign": aten.sign.default,
     "Sqrt": aten.sqrt.default,
 }
 BINARY = {
@@ -83,6 +82,8 @@ for onnx_kind, overloads in COMPARISON.items():
 
 rule(operator.add)(binary("Add"))
 rule(operator.sub)(binary("Sub"))
+rule(operator.neg)(unary("Neg"))
+rule(aten.sign.default, aten.sgn.default)(unary("Sign"))
 rule(aten.logical_not.default, aten.bitwise_not.default)(unary("Not"))
 rule(aten.logical_and.default, aten.bitwise_and.Tensor)(binary("And"))
 rule(aten.logical_or.default, aten.bitwise_or.Tensor)(binary("Or"))
@@ -96,6 +97,16 @@ def _reversed_subtract(g: Graph, out: ValueType, x: Operand, minuend: Scalar) ->
 @rule(aten.rsqrt.default)
 def _reciprocal_root(g: Graph, out: ValueType, x: Operand) -> str:
     return g.op("Reciprocal", g.op("Sqrt", x))
+
+
+@rule(aten.isnan.default)
+def _is_not_a_number(g: Graph, out: ValueType, x: Operand) -> str:
+    return g.op("IsNaN", x)
+
+
+@rule(aten.log1p.default)
+def _log_of_more_than_one(g: Graph, out: ValueType, x: Operand) -> str:
+    return g.op("Log", g.op("Add", x, 1.0))
 
 
 @rule(aten.pow.Tensor_Scalar)

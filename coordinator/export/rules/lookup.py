@@ -1,4 +1,4 @@
-"""Embeddings: rows of a table picked by index."""
+"""Values and rows of a table, such as embeddings, picked by index."""
 
 import torch
 
@@ -12,6 +12,11 @@ aten = torch.ops.aten
 @rule(aten.embedding.default)
 def _embedding(g: Graph, out: ValueType, table: Operand, indices: Operand, *options: object) -> str:
     return g.op("Gather", table, indices, axis=0)
+
+
+@rule(aten.gather.default)
+def _gather(g: Graph, out: ValueType, x: Operand, dim: int, indices: Operand, sparse_grad: bool = False) -> str:
+    return g.op("GatherElements", x, indices, axis=x.axis(dim))
 
 
 @rule(aten.embedding_dense_backward.default)

@@ -33,10 +33,15 @@ def _log_softmax_backward(g: Graph, out: ValueType, grad: Operand, y: Operand, d
     return g.op("Sub", grad, g.op("Mul", g.op("Exp", y), total))
 
 
-def one_hot(g: Graph, target: Operand, log_probability: Operand) -> str:
-    """float32 `[B, classes]`: 1 in the column of each target."""
-    classes = g.ints(log_probability.fixed(1))
-    return g.op("OneHot", target, classes, g.constant([0.0, 1.0], "float32"), axis=1)
+def weighted_targets(g: Graph, target: Operand, log_probability: Operand, weight: Operand | None, ignored: int) -> str:
+    """float32 `[B, classes]`: the class's weight in the column of each target, nothing where it is ignored."""
+    require(log_probability.rank == 2, "cross entropy of more than one prediction per example")
+    classes, chosen = log_probability.fixed_size(1), target.name
+    if -classes <= ignored < classes:  # OneHot counts these from the end; outside, it writes a row of zeros
+        is_ignored = g.op("Equal", target, g.ints(ignored))
+        chosen = g.op("Where", is_ignored, g.ints(classes), target)
+    rows = g.op("OneHot", chosen, g.ints([classes]), g.constant([0.0, 1.0], "float32"), axis=1)
+    return rows if weight is None else g.op("Mul", rows, weight)
 
 
 @rule(aten.nll_loss_forward.default)
@@ -47,15 +52,15 @@ def _nll_loss(
     target: Operand,
     weight: Operand | None,
     reduction: int,
-    ignore: int,
+    ignored: int,
 ) -> tuple[str, str | None]:
-    require(weight is None, "cross entropy with class weights")
-    require(log_probability.rank == 2, "cross entropy of more than one prediction per example")
-    picked = g.op("Mul", log_probability, one_hot(g, target, log_probability))
-    losses = g.op("Neg", g.sum(picked, [1]))
+    rows = weighted_targets(g, target, log_probability, weight, ignored)
+    losses = g.op("Neg", g.sum(g.op("Mul", log_probability, rows), [1]))
     if reduction == PER_EXAMPLE:
         return losses, None
-    return (g.mean(losses, [0]) if reduction == MEAN else g.sum(losses, [0])), None
+    total = g.sum(losses, [0])
+    total_weight = g.sum(rows, [0, 1])
+    return (g.op("Div", total, total_weight) if reduction == MEAN else total), total_weight
 
 
 @rule(aten.nll_loss_backward.default)
@@ -67,12 +72,12 @@ def _nll_loss_backward(
     target: Operand,
     weight: Operand | None,
     reduction: int,
-    ignore: int,
+    ignored: int,
     total_weight: Operand | None,
 ) -> str:
     scale = g.op("Neg", grad)
     if reduction == MEAN:
-        scale = g.op("Div", scale, g.cast(g.size(log_probability, 0), torch.float32))
+        scale = g.op("Div", scale, total_weight)
     elif reduction == PER_EXAMPLE:
         scale = g.op("Unsqueeze", scale, g.ints([1]))
-    return g.op("Mul", one_hot(g, target, log_probability), scale)
+    return g.op("Mul", weighted_targets(g, target, log_probability, weight, ignored), scale)

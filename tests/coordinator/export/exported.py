@@ -52,12 +52,15 @@ class Exported:
     def reference(self, x: Tensor, y: Tensor) -> Arrays:
         """The same outputs by autograd in float64."""
         model = copy.deepcopy(self.model).double().train()
-        loss = self.loss(model(_double(x)), _double(y))
+        loss = copy.deepcopy(self.loss)
+        if isinstance(loss, nn.Module):
+            loss.double()
+        value = loss(model(_double(x)), _double(y))
         trained = {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
-        gradients = torch.autograd.grad(loss, list(trained.values()))
+        gradients = torch.autograd.grad(value, list(trained.values()))
         buffers = {f"nb.{name}": b.numpy() for name, b in model.named_buffers() if b.is_floating_point()}
         named = {f"g.{name}": gradient.numpy() for name, gradient in zip(trained, gradients, strict=True)}
-        return {"loss": np.asarray(loss.item()), **named, **buffers}
+        return {"loss": np.asarray(value.item()), **named, **buffers}
 
     def gradient_error(self, outputs: Arrays, expected: Arrays) -> float:
         """Norm of the whole gradient's error, relative to its own norm."""

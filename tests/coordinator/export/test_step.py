@@ -1,4 +1,5 @@
 import functools
+import itertools
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from coordinator.export.step import export_step
+from edge_client.runtime import OnnxRuntime
 from shared.errors import ExportError
-from tests.coordinator.export.exported import Arrays, Exported, away_from_start, run
+from shared.messages import LocalWork
+from tests.coordinator.export.exported import Arrays, Exported, away_from_start, run, session
 from tests.coordinator.export.zoo import CLASSES, lenet, mlp
 
 BATCHES = (1, 7, 32)
@@ -98,17 +101,60 @@ def test_initial_weights_are_the_parameters_in_layout_order() -> None:
     np.testing.assert_array_equal(model.weights, expected.numpy())
 
 
-def test_frozen_parameter_is_carried_as_a_buffer() -> None:
-    model = mlp()
-    model.get_parameter("0.weight").requires_grad_(False)
-    x, y = torch.randn(3, 20), torch.randint(0, CLASSES, (3,))
-    frozen = Exported.of(model, functional.cross_entropy, x, y)
-    feed = frozen.feed(x, y, frozen.weights)
-    feed["b.0.weight"] = feed.pop("p.0.weight")
-    outputs = run(frozen.graphs.train, feed)
-    assert frozen.graphs.layout.tensors[-1].name == "0.weight"
-    np.testing.assert_array_equal(outputs["nb.0.weight"], feed["b.0.weight"])
-    assert "g.0.weight" not in outputs
+@functools.cache
+def fine_tuned(frozen: bool = True) -> Exported:
+    """A network whose first norm keeps its statistics; it and the convolution before may be frozen."""
+    torch.manual_seed(5)
+    model = FrozenStatistics()
+    for parameter in model.body.parameters():
+        parameter.requires_grad_(not frozen)
+    return Exported.of(away_from_start(model), functional.cross_entropy, *batch("batch norm", 4))
+
+
+class FrozenStatistics(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv1d(6, 8, 3), nn.BatchNorm1d(8))
+        self.middle = nn.Sequential(nn.SiLU(), nn.Conv1d(8, 4, 3, stride=2), nn.BatchNorm1d(4), nn.SiLU())
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.as_tensor(self.head(self.middle(self.body(x)).mean(2)))
+
+    def train(self, mode: bool = True) -> "FrozenStatistics":
+        super().train(mode)
+        self.body.eval()
+        return self
+
+
+@pytest.mark.parametrize("size", BATCHES)
+@pytest.mark.parametrize("frozen", [True, False])
+def test_gradient_beside_frozen_layers_and_statistics_agrees_with_float64_autograd(frozen: bool, size: int) -> None:
+    model, (x, y) = fine_tuned(frozen), batch("batch norm", size)
+    outputs, expected = model.train(x, y), model.reference(x, y)
+    assert outputs.keys() == expected.keys()
+    assert model.gradient_error(outputs, expected) < 1e-5
+
+
+def test_frozen_parameters_are_inputs_with_a_role_of_their_own_and_no_constants() -> None:
+    graphs = fine_tuned().graphs
+    roles = {tensor.name: tensor.role for tensor in graphs.layout.tensors}
+    assert [name for name, role in roles.items() if role == "frozen"] == [
+        "body.0.weight", "body.0.bias", "body.1.weight", "body.1.bias",
+    ]  # fmt: skip
+    inputs = {value.name for value in session(graphs.train).get_inputs()}
+    assert {"p.body.0.weight", "p.body.0.bias", "p.body.1.weight", "p.body.1.bias"} <= inputs
+
+
+def test_device_leaves_frozen_parameters_bit_for_bit_despite_weight_decay() -> None:
+    model, (x, y) = fine_tuned(), batch("batch norm", 8)
+    layout, weights = model.graphs.layout, model.weights
+    work = LocalWork(steps=3, batch_size=8, learning_rate=0.1, momentum=0.0, weight_decay=0.1, codec="dense", seed=0)
+    runtime = OnnxRuntime(model.graphs.train, model.graphs.evaluate, layout)
+    runtime.train(weights, itertools.repeat((x.numpy(), y.numpy())), work, lambda: True)
+    moved = {name for name, part in layout.split(weights - model.weights).items() if part.any()}
+    still = {tensor.name for tensor in layout.tensors if tensor.role == "frozen"}
+    assert moved == {t.name for t in layout.tensors} - still - {"body.1.running_mean", "body.1.running_var"}
 
 
 def test_regression_loss_has_no_count_of_hits() -> None:
@@ -118,7 +164,36 @@ def test_regression_loss_has_no_count_of_hits() -> None:
     outputs, expected = regression.train(x, y), regression.reference(x, y)
     assert regression.gradient_error(outputs, expected) < 1e-5
     assert outputs["loss"] == pytest.approx(expected["loss"], rel=1e-5)
-    assert run(regression.graphs.evaluate, regression.feed(x, y, regression.weights)).keys() == {"loss"}
+    graphs = regression.graphs
+    assert run(graphs.evaluate, regression.feed(x, y, regression.weights)).keys() == {"loss"}
+    score = OnnxRuntime(graphs.train, graphs.evaluate, graphs.layout).evaluate(regression.weights, x.numpy(), y.numpy())
+    assert (score.correct, score.examples) == (None, 9)
+
+
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_one_score_a_row_is_right_on_the_side_of_its_label(shape: tuple[int, ...]) -> None:
+    model = nn.Sequential(nn.Linear(6, 1), nn.Unflatten(1, (1, *shape)), nn.Flatten(0 if not shape else 1))
+
+    def loss(prediction: Tensor, target: Tensor) -> Tensor:
+        return functional.binary_cross_entropy_with_logits(prediction.flatten(), target.to(prediction.dtype))
+
+    x, y = torch.randn(20, 6), torch.randint(0, 2, (20,))
+    two_sided = Exported.of(model, loss, x, y)
+    correct = run(two_sided.graphs.evaluate, two_sided.feed(x, y, two_sided.weights))["correct"]
+    assert 0 < correct == ((model(x).flatten() > 0) == (y == 1)).sum().item() < 20
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "refusal"),
+    [
+        (torch.zeros(3, 20).byte(), torch.zeros(3).long(), r"inputs are torch\.uint8: use float32"),
+        (torch.zeros(3, 20), torch.zeros(3).int(), r"labels are torch\.int32 .*use int64 \[batch\]"),
+        (torch.zeros(3, 20), torch.zeros(3, 2).long(), r"of shape \(3, 2\): use int64 \[batch\]"),
+    ],
+)
+def test_inputs_and_labels_of_unusable_types_are_refused(x: Tensor, y: Tensor, refusal: str) -> None:
+    with pytest.raises(ExportError, match=refusal):
+        export_step(mlp(), functional.cross_entropy, x, y)
 
 
 def test_dropout_layers_draw_masks_of_their_own_and_only_in_training() -> None:
