@@ -56,7 +56,8 @@ def signed_bundle(
     """The archive of exported graphs; raises `ExportError` where a manifest cannot say what they are.
 
     `batch_size` is that of training; the estimate of its memory depends on it. By a `growth` devices make the first
-    model themselves. Without `preprocessing` the bundle does not say how recordings become inputs, and no device can train by it yet.
+    model themselves. Without `preprocessing` the bundle does not say how recordings become inputs, and no device can
+    train by it yet.
     """
     files = {
         "train.onnx": graphs.train,

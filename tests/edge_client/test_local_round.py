@@ -169,6 +169,7 @@ def test_accuracy_without_the_count_of_examples_is_told_in_thousandths(lab: "Lab
         run_round(order, task, None, lab.task.weights, nothing(task), lambda: True).object
     ).header
     score = task.runtime.evaluate(lab.task.weights, task.split.test_x, task.split.test_y)
+    assert score.correct is not None
     assert (header.correct, header.tested) == (round(1000 * score.correct / score.examples), 1000)
 
 

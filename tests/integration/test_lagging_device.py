@@ -92,9 +92,6 @@ class Follower:
     def peak_rss_bytes(self) -> int:
         return 0
 
-    def resident_bytes(self) -> int:
-        return 0
-
     def close(self) -> None:
         pass
 

@@ -77,7 +77,7 @@ def test_steps_on_the_device_lead_where_torch_leads(family: str) -> None:
 def torch_losses(model: torch.nn.Module, batches: list[tuple[torch.Tensor, torch.Tensor]]) -> Iterator[float]:
     """The losses of the same steps in torch, which move `model`."""
     optimizer = torch.optim.SGD(
-        model.parameters(), lr=WORK.learning_rate, momentum=WORK.momentum, weight_decay=WORK.weight_decay
+        model.parameters(), lr=WORK.learning_rate, momentum=WORK.momentum or 0.0, weight_decay=WORK.weight_decay
     )
     for x, y in itertools.islice(itertools.cycle(batches), WORK.steps):
         optimizer.zero_grad()
