@@ -77,7 +77,7 @@ def capture(step: Step, model: nn.Module, batched: Sequence[Tensor], fixed: Sequ
     when the step fails, naming the line, or works for one batch size only.
     """
     with _portable_kernels(), preserve_node_meta():
-        with Origins(model), _faults_placed():
+        with WholeRecurrences(), Origins(model), _faults_placed():
             graph = _trace(step, _stand_ins(batched, fixed))
         if _mutates(graph):
             pure = functionalize(fx.Interpreter(graph).run, remove="mutations")
@@ -90,14 +90,12 @@ def capture(step: Step, model: nn.Module, batched: Sequence[Tensor], fixed: Sequ
 
 
 def _trace(step: Step, arguments: Sequence[Tensor]) -> fx.GraphModule:
-    trace = make_fx(
+    return make_fx(
         step,
         decomposition_table=_decompositions(),
         tracing_mode="symbolic",
         _allow_non_fake_inputs=True,
-    )
-    with WholeRecurrences():
-        return trace(*arguments)
+    )(*arguments)
 
 
 def _decompositions() -> dict[OpOverload, Callable[..., object]]:

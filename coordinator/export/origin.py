@@ -16,8 +16,12 @@ from torch.fx.traceback import set_stack_trace
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from coordinator.export import recurrence
+
 TORCH_FILES = Path(torch.__file__).parent
 EXPORT_FILES = Path(__file__).parent
+PASSED_THROUGH = (__file__, recurrence.__file__)
+"""What stands between the user's code and torch."""
 LABELLED = "gradsieve"
 
 
@@ -73,9 +77,11 @@ def fault_line(error: BaseException) -> str:
     """The innermost own line that an error came through, as `file:line: code`; empty where there is none."""
     for frame, number in reversed(list(traceback.walk_tb(error.__traceback__))):
         file = frame.f_code.co_filename
-        if file != __file__ and Path(file).parent in (EXPORT_FILES, EXPORT_FILES.parent):
+        if file in PASSED_THROUGH:
+            continue
+        if Path(file).parent in (EXPORT_FILES, EXPORT_FILES.parent):
             break  # what called the user's code
-        if file != __file__ and Path(file).is_absolute() and not _is_within(file, TORCH_FILES):
+        if Path(file).is_absolute() and not _is_within(file, TORCH_FILES):
             return source_line(file, number)
     return ""
 

@@ -106,7 +106,7 @@ JOBS = {
     "NaN": (JOB + "[work]\nlearning_rate = nan", "work.learning_rate: Input should be a finite number"),
     "huge seed": (JOB + "seed = 9007199254740993", "seed: Input should be less than or equal to"),
     "unknown codec": (JOB + '[sieve]\ncodec = "zip"', "sieve.codec: no codec is called 'zip': choose one of partition"),
-    "unknown task": (JOB.replace("watch", "clock"), "task 'clock' is unknown: choose one of watch"),
+    "unknown task": (JOB.replace("watch", "clock"), "task 'clock' is unknown: choose one of drill, watch"),
     "name with a space": (JOB.replace("small", "my job"), "name: String should match pattern"),
     "not TOML": ("name: small", "is not valid TOML"),
 }
