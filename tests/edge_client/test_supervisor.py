@@ -177,6 +177,9 @@ class IdleTrainer:
     def peak_rss_bytes(self) -> int:
         return 0
 
+    def resident_bytes(self) -> int:
+        return 0
+
     def close(self) -> None:
         pass
 
