@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -20,13 +21,15 @@ STOP_SECONDS = 10.0
 class ClientProcesses:
     """Starts `gradsieve-edge run` for each of `names`; everything is below `folder`.
 
-    They are ended, by id, at the end of the block, and those it began with also when this process is killed.
+    They are ended, by id, at the end of the block, and those it began with also when this process is killed. A
+    `launcher` is put before their command: it must replace itself by it, as `exec` does.
     """
 
     folder: Path
     names: list[str]
     broker: BrokerSettings
     trusted_key: str
+    launcher: Sequence[str] = ()
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _logs: list[IO[bytes]] = field(default_factory=list)
     _watchdog: subprocess.Popen[bytes] | None = None
@@ -47,7 +50,8 @@ class ClientProcesses:
         own.mkdir(parents=True, exist_ok=True)
         log = self.log_file(name).open("ab")
         self._logs.append(log)
-        command = [sys.executable, "-m", "edge_client.main", "run", "--name", name, "--broker", self.broker.address]
+        command = [*self.launcher, sys.executable, "-m", "edge_client.main", "run", "--name", name]
+        command += ["--broker", self.broker.address]
         command += ["--data", str(self.data_folder(name)), "--state", str(own / "state"), "--trust", self.trusted_key]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         process = subprocess.Popen(  # noqa: S603  our own program

@@ -26,6 +26,9 @@ class Device:
     heartbeat: Heartbeat | None = None
     heartbeats: int = 0
     last_trouble: str = ""
+    readiness: Literal["go", "wait", "stop"] = "go"
+    """Whether it may work, as its own gate last said: a device that stops is given no work."""
+    reasons: tuple[str, ...] = ()
     received_bytes: int = 0
     """Whole MQTT packets that came from this device, counted on the coordinator's transport."""
 
@@ -42,6 +45,8 @@ class Fleet:
         fresh = not device.online or birth.connection != device.connection
         device.connection, device.online = birth.connection, True
         device.profile, device.agent = birth.profile, birth.agent
+        if fresh:
+            device.readiness, device.reasons = "go", ()
         return fresh
 
     def died(self, name: str, death: Death, now: float) -> bool:
@@ -65,11 +70,14 @@ class Fleet:
         device.received_bytes += packet_bytes
         return device.online
 
-    def beat(self, name: str, heartbeat: Heartbeat) -> None:
-        """Keep a device's latest counters."""
+    def beat(self, name: str, heartbeat: Heartbeat) -> bool:
+        """Keep a device's latest counters and condition; True when it may work now and could not before, or not now."""
         device = self.devices[name]
+        changed = device.readiness != heartbeat.readiness
+        device.readiness, device.reasons = heartbeat.readiness, heartbeat.reasons
         device.heartbeat = heartbeat
         device.heartbeats += 1
+        return changed
 
     def renew(self, now: float) -> None:
         """Begin every lease anew: while our own link was away, nobody could be heard."""
@@ -84,8 +92,12 @@ class Fleet:
         return [device.name for device in late]
 
     def online(self) -> list[str]:
-        """Names of the devices that can be given work, sorted."""
+        """Names of the devices that are there, sorted."""
         return sorted(device.name for device in self.devices.values() if device.online)
+
+    def ready(self) -> list[str]:
+        """Names of the devices that can be given work, sorted: those that are there and do not say that they stop."""
+        return [name for name in self.online() if self.devices[name].readiness != "stop"]
 
     def gone_for(self, name: str, now: float) -> float:
         """Seconds since a device went away; 0 while it is online."""

@@ -22,8 +22,8 @@ def _known_codec(name: str) -> str:
 Share = Annotated[float, Field(gt=0, le=1)]
 CodecName = Annotated[str, AfterValidator(_known_codec)]
 
-
 PARTITION_GAIN_EIGHTHS = 12
+LEAST_BUDGET_BYTES = 16
 SGD_ALONE = ("momentum", "nesterov")
 ADAM_ALONE = ("beta1", "beta2", "epsilon")
 PriorName = Literal["client", "public", "both", "none"]
@@ -74,14 +74,33 @@ class Work(JobPart):
         return rate * min(1.0, server_round / (self.warmup_rounds + 1))
 
 
-class Sieve(JobPart):
+class Budgeted(JobPart):
+    """What a codec frame may take: bytes, or a share of a dense one."""
+
+    budget_bytes: int = Field(ge=LEAST_BUDGET_BYTES, description="longest codec frame")
+    ratio: float | None = Field(
+        None, ge=1, le=1e6, description="in place of budget_bytes: how many times shorter than dense a frame is"
+    )
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        if self.ratio is not None and self.budget_bytes != type(self).model_fields["budget_bytes"].default:
+            raise ValueError("both budget_bytes and ratio: leave one out")
+        return self
+
+    def budget_for(self, size: int) -> int:
+        """Bytes of the longest frame for a model of `size` values."""
+        return self.budget_bytes if self.ratio is None else max(math.floor(4 * size / self.ratio), LEAST_BUDGET_BYTES)
+
+
+class Sieve(Budgeted):
     """How updates travel up."""
 
     codec: CodecName = Field("partition", description="name of a codec; see docs/compression.md")
     prior: PriorName = Field(
         "client", description="what predicts where values are sent: a client's own frames, the plan, both, or nothing"
     )
-    budget_bytes: int = Field(300, ge=16, description="codec frame of one update")
+    budget_bytes: int = Field(300, ge=LEAST_BUDGET_BYTES, description="longest codec frame of one update")
     columns: bool = Field(True, description="does the plan predict columns, or blocks alone")
     gain: float | None = Field(
         None,
@@ -108,11 +127,11 @@ class Sieve(JobPart):
         return round(8 * self.gain)
 
 
-class Downlink(JobPart):
+class Downlink(Budgeted):
     """How the model travels down."""
 
     codec: CodecName = Field("partition", description="name of a codec; see docs/compression.md")
-    budget_bytes: int = Field(3000, ge=16, description="codec frame of one round's delta")
+    budget_bytes: int = Field(3000, ge=LEAST_BUDGET_BYTES, description="longest codec frame of one round's delta")
     history_rounds: int = Field(32, ge=0, le=256, description="earlier deltas offered to devices that missed rounds")
 
 

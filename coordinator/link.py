@@ -255,7 +255,11 @@ class Link:
         event = parse(DEVICE_EVENT, payload)
         match event:
             case Heartbeat():
-                self.fleet.beat(device, event)
+                known = self.fleet.devices[device].heartbeat
+                if event.label_counts and (known is None or known.label_counts != event.label_counts):
+                    log.info("%s has these examples by class: %s", device, ", ".join(map(str, event.label_counts)))
+                if self.fleet.beat(device, event):
+                    self._on_condition(device, event)
             case Want():
                 self._on_want(device, event.digest)
             case Evaluated() | Trouble():
@@ -264,6 +268,15 @@ class Link:
                     self._complain(f"{device} {event.reason or event.code}", f"{device} {event}")
                 if self._handler:
                     self._handler.on_event(device, event)
+
+    def _on_condition(self, device: str, heartbeat: Heartbeat) -> None:
+        reasons = "; ".join(heartbeat.reasons)
+        if heartbeat.readiness == "go":
+            log.info("%s may work again", device)
+        elif heartbeat.readiness == "wait":
+            self._complain(f"{device} waits", f"{device} waits: {reasons}")
+        else:
+            self._complain(f"{device} stops", f"{device} stops: {reasons}")
 
     def _on_want(self, device: str, digest: str) -> None:
         now = self._clock()

@@ -108,7 +108,7 @@ class MqttGrid(Grid):
         profile = "flower" if self._intake is None else "sieve"
         with self._link.changed:
             fleet = self._link.fleet
-            return [name for name in fleet.online() if fleet.devices[name].profile == profile]
+            return [name for name in fleet.ready() if fleet.devices[name].profile == profile]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages and return their ids; replies come with `pull_messages`."""

@@ -83,7 +83,7 @@ class SieveServer:
         """
         sieve = self._job.sieve
         plain = Plan(
-            budget_bytes or sieve.budget_bytes,
+            budget_bytes or sieve.budget_for(self._layout.size),
             gain_eighths=sieve.gain_eighths,
             chance_quarters=sieve.chance_quarters,
         )
@@ -100,7 +100,8 @@ class SieveServer:
         """Move the model by the round's mean update, and teach the predictor what was really sent."""
         server, downlink = self._job.server, self._job.downlink
         update = gathered.mean.mean()
-        self.model.step(update, server.momentum, server.learning_rate, self._downlink, downlink.budget_bytes)
+        budget_bytes = downlink.budget_for(self._layout.size)
+        self.model.step(update, server.momentum, server.learning_rate, self._downlink, budget_bytes)
         self.predictor.observe(update, gathered.facts, gathered.plan.budget_bytes)
         self.columns.observe(gathered.columns)
 

@@ -68,7 +68,7 @@ class SieveStrategy(Strategy):
     def summary(self) -> None:
         """Log what this strategy is about to do."""
         log.info("%s: %d rounds of %d values, %s sieve at %d bytes an update", self.run, self.job.rounds,
-                 self.layout.size, self.job.sieve.codec, self.job.sieve.budget_bytes)  # fmt: skip
+                 self.layout.size, self.job.sieve.codec, self.job.sieve.budget_for(self.layout.size))  # fmt: skip
 
     def begin_round(self, server_round: int, plan: bytes) -> None:
         """Use this plan in a round: the journal's, which a restart on another machine might not compute again."""

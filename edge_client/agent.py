@@ -1,6 +1,7 @@
 """The resident half of a device: it feeds the session with what happens and performs what the session asks for."""
 
 import logging
+import math
 import random
 import threading
 import time
@@ -23,6 +24,7 @@ from edge_client.actions import (
     Unsubscribe,
 )
 from edge_client.consent import Consent
+from edge_client.gate import Reading, decide
 from edge_client.memory import SHARED_WITH_AGENT_BYTES, available_bytes, folder_bytes, peak_rss_bytes
 from edge_client.orders import Answer, Failed, Order, Trained, failed
 from edge_client.outbox import Outbox
@@ -35,7 +37,7 @@ from edge_client.supervisor import Supervisor, Unsupervised
 from edge_client.trainer import Trainer
 from shared.bundle import open_bundle
 from shared.errors import BrokerUnreachable, BundleError, SignatureError
-from shared.messages import Heartbeat, dump
+from shared.messages import LONGEST_REASON, MOST_REASONS, Heartbeat, dump
 from shared.tcp_bytes import TcpBytes
 from shared.topics import Topics
 from shared.transport import Connected, Disconnected, Publication, Transport, TransportEvent
@@ -43,6 +45,8 @@ from shared.transport import Connected, Disconnected, Publication, Transport, Tr
 log = logging.getLogger(__name__)
 
 LONGEST_WAIT_SECONDS = 1.0
+READING_SECONDS = 10.0
+"""Time between two looks at the board's sensors."""
 
 
 def agent_version() -> str:
@@ -70,6 +74,7 @@ class Agent:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         policy: Policy = Policy(),  # noqa: B008  frozen
+        read_board: Callable[[], Reading] = Reading,
         tcp_bytes: Callable[[], TcpBytes | None] = lambda: None,
         supervisor: Supervisor | None = None,
     ) -> None:
@@ -80,10 +85,11 @@ class Agent:
         self._clock = clock
         self._tcp_bytes = tcp_bytes
         self._supervisor = supervisor or Unsupervised()
+        self._read_board, self._next_reading = read_board, -math.inf
         self._trusted = settings.signer_keys()
         self._identity = Identity(settings.name, Topics(settings.topic_root), outbox.next_connection(), agent_version())
         limits = Limits(settings.broker.max_chunk_bytes, settings.largest_bundle_bytes, settings.heartbeat_seconds)
-        consent = Consent(policy, outbox.upload_days(), wall_clock)
+        consent = Consent(policy, outbox.upload_days(), wall_clock, settings.gate.hottest_celsius)
         recovered = outbox.recover(private=consent.is_private)
         self._session = Session(self._identity, self._trusted, outbox.paths, recovered, limits, jitter, consent)
 
@@ -113,6 +119,7 @@ class Agent:
 
     def step(self, longest_wait_seconds: float) -> TransportEvent | None:
         """Wait for one event, at most so long, and do all that is due; returns the event."""
+        self._look_at_the_board()
         wait_seconds = min(longest_wait_seconds, self._session.next_wake() - self._clock())
         event = self._transport.receive(max(0.0, wait_seconds))
         if event is not None:
@@ -122,6 +129,13 @@ class Agent:
         if self._session.next_wake() <= self._clock():
             self._perform(self._session.tick(self._clock()))
         return event
+
+    def _look_at_the_board(self) -> None:
+        now = self._clock()
+        if now >= self._next_reading:
+            self._next_reading = now + READING_SECONDS
+            condition = decide(self._read_board(), self._settings.gate, self._session.condition)
+            self._perform(self._session.on_condition(condition, now))
 
     def leave(self) -> None:
         """Say goodbye, end the trainer and close the connection."""
@@ -246,7 +260,7 @@ class Agent:
         return text
 
     def _heartbeat(self, phase: str) -> Publication:
-        traffic, tcp = self._transport.traffic, self._tcp_bytes()
+        traffic, tcp, condition = self._transport.traffic, self._tcp_bytes(), self._session.condition
         heartbeat = Heartbeat(
             phase=phase,
             sent_bytes=traffic.sent_bytes,
@@ -255,5 +269,8 @@ class Agent:
             tcp_received_bytes=tcp.received if tcp else None,
             peak_rss_bytes=peak_rss_bytes(),
             trainer_peak_rss_bytes=self._trainer.peak_rss_bytes(),
+            readiness=condition.readiness.value,
+            label_counts=self._session.label_counts,
+            reasons=tuple(reason[:LONGEST_REASON] for reason in condition.reasons[:MOST_REASONS]),
         )
         return Publication(self._identity.topics.heartbeat(self._identity.device), dump(heartbeat), qos=0)

@@ -25,6 +25,7 @@ class Stage(StrEnum):
     DELTA = "fetching model deltas and plan"
     VERDICT = "waiting for the last update's verdict"
     QUEUED = "waiting for the trainer"
+    CONDITION = "waiting until the board may work"
     TRAINING = "training"
     EVALUATING = "evaluating"
 

@@ -12,11 +12,17 @@ class Consent:
     """What the owner of the device agrees to, at this time.
 
     `days` are the bytes of updates sent by day, as they were kept; `wall_clock`, in unix seconds, says which day it
-    is; no deadline rests on it.
+    is; no deadline rests on it. Above `hottest_celsius` the trainer is to stop.
     """
 
-    def __init__(self, policy: Policy, days: dict[str, int], wall_clock: Callable[[], float]) -> None:
-        self.rules: LocalRules = policy.rules
+    def __init__(
+        self,
+        policy: Policy,
+        days: dict[str, int],
+        wall_clock: Callable[[], float],
+        hottest_celsius: float | None = None,
+    ) -> None:
+        self.rules: LocalRules = policy.rules.model_copy(update={"hottest_celsius": hottest_celsius})
         self._policy, self._clock = policy, wall_clock
         self._uploads = UploadDays(policy.upload_bytes_a_day, days)
         self._last_packets: dict[str, int] = {}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -36,6 +36,14 @@ class DataSource(Protocol):
 
     def load(self) -> Recordings:
         """All recordings, in the same order every time; raises `DataError` naming the file at fault."""
+
+
+@runtime_checkable
+class LiveSource(DataSource, Protocol):
+    """A source whose recordings change while the program runs."""
+
+    def revision(self) -> int:
+        """Another number once `load` gives other recordings."""
 
 
 @dataclass(frozen=True, slots=True)

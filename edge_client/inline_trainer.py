@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_client.allotment import Allotment
 from edge_client.data import DataSource
 from edge_client.local_round import carried_over, run_round, unforeseeable
 from edge_client.memory import available_bytes, rss_bytes
@@ -23,6 +24,7 @@ from edge_client.orders import (
 )
 from edge_client.pending import PendingStore, PendingUpdate
 from edge_client.privacy_account import PrivacyAccount, read_account, write_account
+from edge_client.sensors import celsius
 from edge_client.task import Task, read_archive
 from shared.bundle import BundleManifest, check_memory
 from shared.compression.plan import Plan
@@ -54,7 +56,7 @@ class InlineTrainer:
     """Carries out each order within `submit`; the last bundle's sessions and data stay loaded between orders.
 
     `clock` is monotonic, in seconds. `noise` makes the generator of an update's noise, where the device's rules ask for
-    any.
+    any; `celsius` reads the board's temperature.
     """
 
     def __init__(
@@ -63,8 +65,10 @@ class InlineTrainer:
         source: DataSource,
         clock: Callable[[], float],
         noise: Callable[[], np.random.Generator] = unforeseeable,
+        celsius: Callable[[], float | None] = celsius,
     ) -> None:
         self._state_dir, self._source, self._clock, self._noise = state_dir, source, clock, noise
+        self._celsius = celsius
         self._answers: list[Answer] = []
         self._loaded: tuple[str, Task] | None = None
 
@@ -107,11 +111,16 @@ class InlineTrainer:
             return NeedModel(run=order.run, server_round=order.server_round, held=kept.digest())
         if isinstance(order, EvaluateOrder):
             return _score(order, task, model)
-        return self._train(order, task, model, store, lambda: self._clock() < deadline)
+        allotment = Allotment(deadline, order.rules.hottest_celsius, self._celsius, self._clock)
+        try:
+            return self._train(order, task, model, store, allotment)
+        except DeadlineExceeded:
+            if allotment.ended_by != "heat":
+                raise
+            text = f"the board got above {order.rules.hottest_celsius:g} °C before the first step"
+            raise Declined(text, DeclineReason.CONDITION) from None
 
-    def _train(
-        self, order: TrainOrder, task: Task, model: F32, store: PendingStore, has_time: Callable[[], bool]
-    ) -> Trained:
+    def _train(self, order: TrainOrder, task: Task, model: F32, store: PendingStore, allotment: Allotment) -> Trained:
         """Commit an update; a noised one is accounted for first, so that a crash in between counts too much."""
         terms, work = order.rules.privacy, order.work
         account = read_account(self._state_dir) if terms else PrivacyAccount()
@@ -124,7 +133,7 @@ class InlineTrainer:
             Plan.from_bytes(plan, task.layout) if plan else None,
             model,
             carried_over(store, task.layout, work.codec, order.server_round, private=terms is not None),
-            has_time,
+            allotment,
             self._noise() if terms else None,
         )
         update = PendingUpdate(
@@ -142,7 +151,9 @@ class InlineTrainer:
             write_account(self._state_dir, account)
         store.commit(update, result.residual.data)
         spent = account.spent(terms) if terms else None
-        return _trained(update).model_copy(update={"privacy": spent})
+        return _trained(update).model_copy(
+            update={"privacy": spent, "ended_by": allotment.ended_by, "label_counts": result.label_counts}
+        )
 
     def _task(self, archive: Path) -> Task:
         if self._loaded is None or self._loaded[0] != archive.stem:

@@ -26,6 +26,10 @@ from shared.update import UpdateHeader, UpdateObject, base_tag, run_tag
 log = logging.getLogger(__name__)
 
 
+MOST_LABELS = 256
+"""Classes whose examples are counted: a heartbeat has room for no more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Carried:
     """What the codec keeps from earlier rounds, how many rounds were missed since, and the sends that were accepted."""
@@ -46,13 +50,15 @@ class Carried:
 class LocalResult:
     """The packed update object, the steps behind it, what the codec keeps on the device, float32, and the sends before.
 
-    `history` is empty where the update was sieved without one.
+    `history` is empty where the update was sieved without one, `label_counts` where the device's rules do not tell how
+    many training examples each class has.
     """
 
     object: bytes
     steps: int
     residual: F32
     history: bytes
+    label_counts: tuple[int, ...] = ()
 
 
 def run_round(
@@ -103,7 +109,8 @@ def run_round(
     )
     kept = remembered(carried.memory, update, encoded).state
     before = b"" if history is None else history.to_bytes()
-    return LocalResult(UpdateObject(header, encoded.frame).pack(), report.steps, kept, before)
+    labels = tuple(np.bincount(split.train_y).tolist()[:MOST_LABELS]) if rules.report_label_counts else ()
+    return LocalResult(UpdateObject(header, encoded.frame).pack(), report.steps, kept, before, labels)
 
 
 def carried_over(

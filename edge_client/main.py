@@ -13,6 +13,9 @@ from edge_client.agent import Agent
 from edge_client.cli import parse_command_line
 from edge_client.outbox import Outbox
 from edge_client.policy import load_policy
+from edge_client.quiet_hours import minute_of_day
+from edge_client.sensor_link import sensor_fed
+from edge_client.sensors import Sensors
 from edge_client.settings import EdgeSettings
 from edge_client.supervisor import supervisor
 from edge_client.trainer import Trainer
@@ -52,24 +55,37 @@ def serve(settings: EdgeSettings, connect_seconds: float | None) -> None:
         transport = PahoTransport(settings.broker, settings.name, random.Random())  # noqa: S311 - spreads reconnects
         watch = supervisor(os.environ, os.getpid(), LONGEST_ORDER_SECONDS if settings.trainer == "inline" else 0.0)
         trainer, policy = build_trainer(settings, transport), load_policy(settings.policy)
+        metered = settings.gate.metered_interfaces
+        sensors = Sensors(settings.state_dir, metered, lambda: policy.is_quiet(minute_of_day()))
         agent = Agent(
-            settings, outbox, transport, trainer, policy=policy, tcp_bytes=transport.tcp_bytes, supervisor=watch
+            settings,
+            outbox,
+            transport,
+            trainer,
+            policy=policy,
+            read_board=sensors.read,
+            tcp_bytes=transport.tcp_bytes,
+            supervisor=watch,
         )
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())  # the agent looks at it at least once a second
-        agent.run(stop, connect_seconds)
+        with sensor_fed(settings):
+            agent.run(stop, connect_seconds)
 
 
 def build_trainer(settings: EdgeSettings, transport: PahoTransport) -> Trainer:
     """The trainer of the settings, in a child process or in this one."""
     if settings.trainer == "process":
         idle = settings.trainer_idle_seconds
-        return ProcessTrainer(settings.state_dir, settings.data, transport.wake, idle_seconds=idle)
-    from edge_client.data import FolderSource  # noqa: PLC0415 - a resident agent never loads numpy
+        return ProcessTrainer(
+            settings.state_dir, settings.data, transport.wake, idle_seconds=idle, data_source=settings.data_source
+        )
+    from edge_client.data_sources import source_for  # noqa: PLC0415 - a resident agent never loads numpy
     from edge_client.inline_trainer import InlineTrainer  # noqa: PLC0415 - nor onnxruntime
 
-    return InlineTrainer(settings.state_dir, FolderSource(settings.data), time.monotonic)
+    source = source_for(settings.data, settings.data_source)
+    return InlineTrainer(settings.state_dir, source, time.monotonic)
 
 
 if __name__ == "__main__":

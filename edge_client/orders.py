@@ -4,7 +4,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from shared.messages import Count, DeclineReason, Digest, HistoryTag, LocalWork, Message, Round, RunId, Seconds, dump
+from shared.messages import (
+    Count,
+    DeclineReason,
+    Digest,
+    HistoryTag,
+    LabelCounts,
+    LocalWork,
+    Message,
+    Round,
+    RunId,
+    Seconds,
+    dump,
+)
 
 LONGEST_TEXT = 500
 FilePath = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -29,7 +41,10 @@ class PrivacyTerms(Message):
 
 
 class LocalRules(Message):
-    """What the device's own policy asks of the trainer, whatever the coordinator wants."""
+    """What the device's own policy asks of the trainer, whatever the coordinator wants.
+
+    Above `hottest_celsius` training ends.
+    """
 
     most_epochs: Annotated[float, Field(gt=0)] | None = None
     report_loss: bool = True
@@ -37,6 +52,7 @@ class LocalRules(Message):
     report_examples: bool = True
     report_label_counts: bool = False
     privacy: PrivacyTerms | None = None
+    hottest_celsius: float | None = None
 
 
 class ModelOrder(Message):
@@ -96,7 +112,8 @@ class PrivacySpent(Message):
 class Trained(Answered):
     """The update lies committed in pending.bin, trained from `model` in `steps` steps; `object_bytes` are to upload.
 
-    `privacy` is there where the update was noised.
+    `privacy` is there where the update was noised; `ended_by` where the steps are fewer than those ordered;
+    `label_counts`, the training examples of each class, where the policy lets them leave the device.
     """
 
     kind: Literal["trained"] = "trained"
@@ -104,6 +121,8 @@ class Trained(Answered):
     steps: Count
     model: Digest
     privacy: PrivacySpent | None = None
+    label_counts: LabelCounts = ()
+    ended_by: Literal["time", "heat"] | None = None
 
 
 class Scored(Answered):

@@ -87,7 +87,7 @@ class Policy(PolicyPart):
     def rules(self) -> LocalRules:
         """What the trainer must keep to."""
         private, report = self.privacy is not None, self.report
-        terms = self.privacy and PrivacyTerms.model_validate(self.privacy.model_dump())
+        terms = PrivacyTerms.model_validate(self.privacy.model_dump()) if self.privacy else None
         return LocalRules(
             most_epochs=self.most_epochs,
             report_loss=not private if report.loss is None else report.loss,

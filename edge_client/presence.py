@@ -109,6 +109,13 @@ class Presence:
         self._reports.append(report)
         return []
 
+    def tell_condition(self, phase: str, now: float) -> list[Action]:
+        """A heartbeat out of turn: whether the device may work has changed, or the coordinator may not know."""
+        if not self.ready:
+            return []
+        self._heartbeat_due = now + self.heartbeat_seconds
+        return [SendHeartbeat(phase)]
+
     def complain(self, topic: str, fault: str, now: float) -> list[Action]:
         """Report a wrong message, unless its topic, or too many others, had one reported within the last minute."""
         self._complained = {known: at for known, at in self._complained.items() if now - at < COMPLAINT_SECONDS}

@@ -1,6 +1,7 @@
 """Hours of the day in which a device is left alone, in its local time."""
 
 import re
+import time
 from dataclasses import dataclass
 from typing import Self
 
@@ -36,3 +37,9 @@ class QuietHours:
     def __str__(self) -> str:
         """As it is written in the file."""
         return f"{self.first // 60:02}:{self.first % 60:02}-{self.end // 60:02}:{self.end % 60:02}"
+
+
+def minute_of_day() -> int:
+    """The minute of the local day that it is now."""
+    now = time.localtime()
+    return 60 * now.tm_hour + now.tm_min

@@ -103,6 +103,10 @@ class OnnxRuntime:
             raise TrainerError(f"the loss on the test windows is {loss_sum}: the model is not usable")
         return Score(loss_sum / len(x), correct, len(x))
 
+    def load(self) -> None:
+        """Load both graphs now instead of when they are first used."""
+        _ = self._training, self._evaluation
+
     @cached_property
     def _training(self) -> GraphSession:
         return self._load("training", self._train_onnx, first=("loss",))

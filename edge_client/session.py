@@ -16,13 +16,15 @@ from pathlib import Path
 from edge_client.actions import Action, DropBundle, ForgetRun, KeepUploadDays, Note, SendHeartbeat, Settle, SubmitOrder
 from edge_client.assignment import Assignment, Stage
 from edge_client.consent import Consent
+from edge_client.gate import Decision, Readiness
 from edge_client.inbox import Inbox, Mail, OpenRound
 from edge_client.orders import Answer, Failed, NeedModel, Order, PrivacySpent, Scored, Trained, TroubleCode
 from edge_client.outbox import Recovered, StatePaths
 from edge_client.pending import PendingUpdate
 from edge_client.policy import Objection
-from edge_client.presence import LONGEST_TEXT, Identity, Presence
+from edge_client.presence import Identity, Presence
 from edge_client.shelf import Shelf
+from edge_client.troubles import Troubles, round_title
 from edge_client.uploads import Uploads, Verdicted
 from shared.errors import RemoteError
 from shared.frame import MOST_OVERHEAD_BYTES
@@ -34,7 +36,6 @@ from shared.messages import (
     Evaluated,
     RebirthCommand,
     TrainCommand,
-    Trouble,
 )
 from shared.signing import VerifyKey
 from shared.transport import (
@@ -94,6 +95,7 @@ class Session:
         self._payload_bytes = limits.largest_payload_bytes
         self._inbox = Inbox(identity.device, identity.topics, trusted)
         self._presence = Presence(identity, limits.heartbeat_seconds)
+        self._troubles = Troubles(self._presence, consent.is_private)
         self._shelf = Shelf(identity, recovered.bundles, limits.largest_object_bytes, jitter)
         self._uploads = Uploads(jitter)
         self._settled_rounds = dict(recovered.settled_rounds)
@@ -101,9 +103,16 @@ class Session:
         self._assignments: dict[tuple[str, str], Assignment] = {}
         self._errand: _Errand | None = None
         self._link_fault = ""
+        self.label_counts: tuple[int, ...] = ()
+        self._condition, self._was_hindered = Decision(), False
         self._actions: list[Action] = []
         for update in recovered.unsettled:
             self._uploads.offer(update, 0.0)
+
+    @property
+    def condition(self) -> Decision:
+        """What hinders the device from working, as it was last told."""
+        return self._condition
 
     @property
     def phase(self) -> str:
@@ -146,13 +155,23 @@ class Session:
         """
         errand = self._errand
         if errand is None or (errand.order.run, errand.order.server_round) != (answer.run, answer.server_round):
-            self._note(f"{_title(answer.run, answer.server_round)}: an answer to no order: {answer.kind}")
+            self._note(f"{round_title(answer.run, answer.server_round)}: an answer to no order: {answer.kind}")
             return self._finish(now)
         self._errand = None
         if errand.dropped:
             self._do([ForgetRun(answer.run)])
         else:
             self._answered(errand.order, answer, update, now)
+        return self._finish(now)
+
+    def on_condition(self, condition: Decision, now: float) -> list[Action]:
+        """The board's sensors were read; what is new is told to the coordinator and to the log."""
+        before, self._condition = self._condition, condition
+        if condition.names != before.names:
+            self._was_hindered = True
+            reasons = "; ".join(condition.reasons)
+            self._note(f"{condition.readiness}: {reasons}" if reasons else "the board may work again")
+            self._do(self._presence.tell_condition(self.phase, now))
         return self._finish(now)
 
     def on_settled(self, run: str, server_round: int, recorded: bool, now: float) -> list[Action]:
@@ -162,7 +181,7 @@ class Session:
                 self._uploads.drop(run)
                 self._settled_rounds[run] = server_round
             else:
-                self._note(f"{_title(run, server_round)}: the verdict could not be recorded, asking for it again")
+                self._note(f"{round_title(run, server_round)}: the verdict could not be recorded, asking for it again")
                 self._uploads.ask_later(run, now)
         return self._finish(now)
 
@@ -193,6 +212,7 @@ class Session:
         was_ready = self._presence.ready
         self._do(self._presence.granted(filters, now))
         if self._presence.ready and not was_ready:
+            self._tell_condition(now)
             self._send(self._uploads.link_up(self._payload_bytes, now))
             self._do(self._shelf.link_up(now))
 
@@ -217,7 +237,7 @@ class Session:
         ruling = verdict.ruling
         self._do([Settle(verdict.run, verdict.server_round, ruling.verdict in COUNTED)])
         word = ruling.verdict.name.lower().replace("_", " ") + (f": {ruling.reason}" if ruling.reason else "")
-        self._note(f"{_title(verdict.run, verdict.server_round)}: update of {verdict.object_bytes} bytes: {word}")
+        self._note(f"{round_title(verdict.run, verdict.server_round)}: update of {verdict.object_bytes} bytes: {word}")
 
     def _obey(self, mail: Mail, now: float) -> None:
         match mail:
@@ -237,6 +257,7 @@ class Session:
         """The coordinator knows nothing of us: state everything that lives in its memory alone."""
         if self._presence.ready:
             self._do([self._identity.birth()])
+            self._tell_condition(now)
             self._send(self._uploads.reopen(now))
 
     def _open(self, opened: OpenRound) -> None:
@@ -290,7 +311,13 @@ class Session:
     def _expire(self, assignment: Assignment) -> None:
         self._drop(assignment, "its deadline passed")
         text = f"{assignment.command.seconds:g} s passed while {assignment.stage}"
-        self._trouble(assignment.run, assignment.server_round, "not_eligible", text)
+        if assignment.stage is Stage.CONDITION:
+            reasons = "; ".join(self._condition.reasons)
+            self._decline(
+                assignment.run, assignment.server_round, Objection(DeclineReason.CONDITION, f"{text}: {reasons}")
+            )
+        else:
+            self._trouble(assignment.run, assignment.server_round, "not_eligible", text)
 
     def _drop(self, assignment: Assignment, reason: str) -> None:
         del self._assignments[assignment.run, assignment.command.kind]
@@ -303,7 +330,8 @@ class Session:
             self._enter(assignment, Stage.MANIFEST)
             return
         work = opened.manifest.work if assignment.trains else None
-        if objection := self._consent.objection(assignment.run, opened.signer, work):
+        objection = self._consent.objection(assignment.run, opened.signer, work) or self._out_of_condition()
+        if objection is not None:
             del self._assignments[assignment.run, assignment.command.kind]
             self._decline(assignment.run, assignment.server_round, objection)
             return
@@ -318,8 +346,21 @@ class Session:
             self._enter(assignment, Stage.VERDICT)
         elif self._errand is not None:
             self._enter(assignment, Stage.QUEUED)
+        elif self._condition.readiness is Readiness.WAIT:
+            self._enter(assignment, Stage.CONDITION)
         else:
             self._submit(assignment, opened, now)
+
+    def _tell_condition(self, now: float) -> None:
+        """After a birth: the coordinator may hold the device for hindered that is so no more, or not know."""
+        if self._was_hindered:
+            self._do(self._presence.tell_condition(self.phase, now))
+
+    def _out_of_condition(self) -> Objection | None:
+        """What stops the board for longer than anybody should wait."""
+        if self._condition.readiness is not Readiness.STOP:
+            return None
+        return Objection(DeclineReason.CONDITION, "; ".join(self._condition.reasons))
 
     def _submit(self, assignment: Assignment, opened: OpenRound, now: float) -> None:
         files = self._shelf.take(assignment, opened)
@@ -356,12 +397,14 @@ class Session:
             del self._assignments[order.run, order.kind]
 
     def _trained(self, answer: Trained, update: PendingUpdate | None, now: float) -> None:
-        title = _title(answer.run, answer.server_round)
+        title = round_title(answer.run, answer.server_round)
         if update is None:
             text = "the trained update cannot be read back: check the device's storage"
             self._trouble(answer.run, answer.server_round, "trainer_failed", text)
             return
-        self._note(f"{title}: trained {answer.steps} steps, uploading {len(update.object)} bytes")
+        early = f" and was ended by {answer.ended_by}" if answer.ended_by else ""
+        self._note(f"{title}: trained {answer.steps} steps{early}, uploading {len(update.object)} bytes")
+        self.label_counts = answer.label_counts
         self._note_privacy(title, answer.privacy)
         topic = self._identity.topics.upload(self._identity.device)
         packet_bytes = publish_packet_bytes(topic, len(update.object) + MOST_OVERHEAD_BYTES, 1)
@@ -378,7 +421,7 @@ class Session:
             examples=answer.examples,
         )
         self._evaluated[answer.run] = result
-        self._note(f"{_title(answer.run, answer.server_round)}: {answer.correct} of {answer.examples} correct")
+        self._note(f"{round_title(answer.run, answer.server_round)}: {answer.correct} of {answer.examples} correct")
         self._do(self._presence.report(result))
 
     def _failed(self, order: Order, answer: Failed, update: PendingUpdate | None, now: float) -> None:
@@ -386,36 +429,16 @@ class Session:
             digest = Path(order.bundle).stem
             self._shelf.unkeep(digest)
             self._do([DropBundle(digest)])
-        self._fail(answer)
+        self._do(self._troubles.fail(answer))
         if update is not None and self._uploads.round_of(answer.run) is None:
-            self._note(f"{_title(update.run, update.server_round)}: an update was found that nobody has offered")
+            self._note(f"{round_title(update.run, update.server_round)}: an update was found that nobody has offered")
             self._send(self._uploads.offer(update, now))
 
-    def _fail(self, answer: Failed) -> None:
-        """Tell what went wrong; where updates are noised, the device's own log alone says more than the code."""
-        if answer.reason is not None:
-            self._decline(answer.run, answer.server_round, Objection(answer.reason, answer.text))
-        elif self._consent.is_private:
-            self._note(f"{_title(answer.run, answer.server_round)}: {answer.text}")
-            self._trouble(answer.run, answer.server_round, answer.code, "the device's own log says more")
-        else:
-            self._trouble(answer.run, answer.server_round, answer.code, answer.text)
-
     def _decline(self, run: str, server_round: int, objection: Objection) -> None:
-        self._trouble(run, server_round, "not_eligible", objection.text, objection.reason)
+        self._do(self._troubles.decline(run, server_round, objection))
 
-    def _trouble(
-        self, run: str, server_round: int, code: TroubleCode, text: str, reason: DeclineReason | None = None
-    ) -> None:
-        self._note(f"{_title(run, server_round)}: {f'declined, {reason}' if reason else code}: {text}")
-        trouble = Trouble(
-            code=code,
-            text=text[:LONGEST_TEXT],
-            run=run,
-            server_round=server_round,
-            reason=None if reason is None else reason.value,
-        )
-        self._do(self._presence.report(trouble))
+    def _trouble(self, run: str, server_round: int, code: TroubleCode, text: str) -> None:
+        self._do(self._troubles.tell(run, server_round, code, text))
 
     def _note_privacy(self, title: str, spent: PrivacySpent | None) -> None:
         terms = self._consent.rules.privacy
@@ -448,7 +471,3 @@ class Session:
 
     def _note(self, text: str) -> None:
         self._actions.append(Note(text))
-
-
-def _title(run: str, server_round: int) -> str:
-    return f"run {run} round {server_round}"

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from edge_client.data_settings import DataSourceSettings
+from edge_client.gate import GateLimits
 from shared.errors import MessageError, SettingsError
 from shared.settings import BrokerSettings
 from shared.signing import VerifyKey
@@ -22,11 +24,13 @@ class EdgeSettings(BaseModel):
     broker: BrokerSettings = Field(BrokerSettings(), description="where the MQTT 5 broker is")
     name: str = Field(description="this device, as topic level and common name of its certificate")
     data: Path = Field(description="folder with the local training data; it never leaves the device")
+    data_source: DataSourceSettings = Field(DataSourceSettings(), description="what lies in the data folder")
     state_dir: Path = Field(Path("gradsieve-state"), description="folder for bundles, models and unsettled updates")
     trusted_signers: tuple[str, ...] = Field(
         min_length=1, description="Ed25519 public keys to obey: 64 hex digits, or a key file"
     )
     policy: Path | None = Field(None, description="file with what the device's owner agrees to; absent allows all")
+    gate: GateLimits = Field(GateLimits(), description="when the board is left alone")
     trainer: Literal["process", "inline"] = Field("process", description="train in a child process, or in this one")
     topic_root: str = Field(DEFAULT_ROOT, pattern=r"^[^+#/\x00]{1,64}$", description="first level of every topic")
     heartbeat_seconds: float = Field(30.0, ge=1, le=3600, description="time between two heartbeats")

@@ -1,19 +1,18 @@
 """A bundle made ready for work: its graphs, its layout, and the local data cut the way it says."""
 
 import hashlib
-from functools import cached_property
 from pathlib import Path
 
 import onnxruntime
 from pydantic import ValidationError
 
-from edge_client.data import DataSource
+from edge_client.data import DataSource, LiveSource
 from edge_client.graph_session import check_version
 from edge_client.runtime import OnnxRuntime, Runtime
 from shared.bundle import Bundle, read_kept_bundle
 from shared.errors import BundleError
 from shared.layout import Layout
-from shared.preprocessing import Preprocessing, Split, cut
+from shared.preprocessing import Split, read_preprocessing, split
 
 
 class Task:
@@ -25,8 +24,9 @@ class Task:
     def __init__(self, bundle: Bundle, source: DataSource) -> None:
         manifest, self._source = bundle.manifest, source
         check_version(onnxruntime.__version__, manifest.minimum_onnxruntime)
+        self._split: tuple[int, Split] | None = None
         try:
-            self._preprocessing = Preprocessing.model_validate(manifest.preprocessing)
+            self._preprocessing = read_preprocessing(manifest.preprocessing)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             raise BundleError(f"bundle {manifest.name}: preprocessing: {first['msg']}: export it again") from None
@@ -35,11 +35,15 @@ class Task:
         self.layout, self.growth = Layout.of(list(manifest.layout)), manifest.growth
         self.runtime: Runtime = OnnxRuntime(bundle.files["train.onnx"], bundle.files["eval.onnx"], self.layout)
 
-    @cached_property
+    @property
     def split(self) -> Split:
-        """The windows to train and to test on."""
-        recordings = self._source.load()
-        return cut(recordings.series, recordings.labels, self._preprocessing, recordings.names)
+        """The examples to train and to test on; of a source that changes, as it is now."""
+        revision = self._source.revision() if isinstance(self._source, LiveSource) else 0
+        if self._split is None or self._split[0] != revision:
+            self._split = None  # two of them may be more than there is memory for
+            found = self._source.load()
+            self._split = revision, split(found.series, found.labels, self._preprocessing, found.names)
+        return self._split[1]
 
 
 def read_archive(path: Path) -> Bundle:

@@ -9,7 +9,9 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import BinaryIO
 
-from edge_client.data import FolderSource
+from edge_client.background import give_way
+from edge_client.data_settings import DataSourceSettings
+from edge_client.data_sources import source_for
 from edge_client.inline_trainer import InlineTrainer
 from edge_client.memory import peak_rss_bytes
 from edge_client.orders import ORDER, to_line
@@ -18,13 +20,15 @@ from shared.messages import parse
 OOM_SCORE = "500"
 
 
-def main(state_dir: str, data_dir: str) -> None:
-    """Carry out orders until standard input ends."""
+def main(state_dir: str, data_dir: str, data_source: str = "{}") -> None:
+    """Carry out orders until standard input ends; `data_source` are its settings as JSON."""
     _be_killed_first()
+    give_way()
     answers = _take_stdout()
     lines: SimpleQueue[bytes] = SimpleQueue()
     Thread(target=_read, args=(sys.stdin.buffer, lines), daemon=True).start()
-    trainer = InlineTrainer(Path(state_dir), FolderSource(Path(data_dir)), time.monotonic)
+    source = source_for(Path(data_dir), DataSourceSettings.model_validate_json(data_source))
+    trainer = InlineTrainer(Path(state_dir), source, time.monotonic)
     while True:
         trainer.submit(parse(ORDER, lines.get()))
         for answer in trainer.poll():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock, Thread
 
+from edge_client.data_settings import DataSourceSettings
 from edge_client.orders import Answer, Order, failed
 from edge_client.trainer_pipe import MARGIN_SECONDS, TrainerPipe
 from shared.errors import MessageError
@@ -29,8 +30,9 @@ class ProcessTrainer:
         *,
         idle_seconds: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
+        data_source: DataSourceSettings = DataSourceSettings(),  # noqa: B008  frozen
     ) -> None:
-        self._arguments = (str(state_dir), str(data_dir))
+        self._arguments = (str(state_dir), str(data_dir), data_source.model_dump_json())
         self._on_answer, self._idle_seconds, self._clock = on_answer, idle_seconds, clock
         self._lock = Lock()
         self._child: TrainerPipe | None = None

@@ -23,6 +23,8 @@ LARGEST_MESSAGE_BYTES = 32 * 1024
 LONGEST_FAULT = 200
 LARGEST_BLOB_BYTES = 1 << 31
 PROTOCOL_MINOR = 1
+LONGEST_REASON = 160
+MOST_REASONS = 8
 
 
 def one_line(text: str) -> str:
@@ -36,6 +38,8 @@ RunId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 Round = Annotated[int, Field(ge=0, le=1_000_000)]
 Count = Annotated[int, Field(ge=0, le=1 << 53)]
 HistoryTag = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
+ReasonText = Annotated[Line, Field(max_length=LONGEST_REASON)]
+LabelCounts = Annotated[tuple[Count, ...], Field(max_length=256)]
 ReasonName = Annotated[str, Field(pattern=r"^[a-z_]{1,32}$")]
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600, allow_inf_nan=False)]
 
@@ -64,7 +68,12 @@ class Death(Message):
 
 
 class Heartbeat(Message):
-    """A device is alive; counters are totals since the agent started."""
+    """A device is alive; counters are totals since the agent started.
+
+    `readiness` says whether it may work now: `wait` means that commands are held, `stop` that they are declined, for
+    these `reasons` in plain words. `label_counts`, the training examples of each class of the task it trained last, are
+    there where its policy tells them.
+    """
 
     kind: Literal["heartbeat"] = "heartbeat"
     phase: Annotated[Line, Field(max_length=40)]
@@ -74,6 +83,9 @@ class Heartbeat(Message):
     tcp_received_bytes: Count | None = None
     peak_rss_bytes: Count = 0
     trainer_peak_rss_bytes: Count = 0
+    readiness: Literal["go", "wait", "stop"] = "go"
+    reasons: Annotated[tuple[ReasonText, ...], Field(max_length=MOST_REASONS)] = ()
+    label_counts: LabelCounts = ()
 
 
 class Want(Message):

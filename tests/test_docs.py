@@ -14,6 +14,8 @@ from pydantic import BaseModel
 
 from coordinator.job import Job, load_job
 from coordinator.settings import ENV_PREFIX, CoordinatorSettings
+from edge_client.data_settings import DataKind
+from edge_client.gate import GateLimits
 from edge_client.policy import Policy, load_policy
 from edge_client.settings import ENV_PREFIX as EDGE_PREFIX
 from edge_client.settings import EdgeSettings
@@ -128,6 +130,21 @@ def test_example_policies_are_policies(title: str, tmp_path: Path) -> None:
     [example] = toml_examples(section(document("devices.md"), title))
     (tmp_path / "policy.toml").write_text(example)
     assert load_policy(tmp_path / "policy.toml") != Policy()
+
+
+def test_example_settings_of_a_board_are_settings(tmp_path: Path) -> None:
+    [gate], data = (toml_examples(section(document("devices.md"), title)) for title in ("Gate", "Data"))
+    found = []
+    for example in (gate, *data):
+        (tmp_path / "device.toml").write_text(example)
+        found.append(load_settings(EdgeSettings, tmp_path / "device.toml", EDGE_PREFIX, environment={}))
+    assert found[0].gate != GateLimits()
+    assert [settings.data_source.kind for settings in found[1:]] == ["csv", "sensor"]
+
+
+def test_kinds_of_data_are_those_of_the_code() -> None:
+    table = rows(section(document("devices.md"), "Data"))
+    assert [row[0].strip("`") for row in table] == list(get_args(DataKind))
 
 
 @pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
@@ -273,6 +290,10 @@ def test_exit_codes_are_those_of_the_code() -> None:
 def test_example_settings_load(name: str, load: "partial[CoordinatorSettings | EdgeSettings]") -> None:
     settings = load(file=ROOT / "deploy" / "examples" / name)
     assert settings.broker.tls is not None
+
+
+def test_example_policy_loads() -> None:
+    assert load_policy(ROOT / "deploy" / "examples" / "policy.toml") != Policy()
 
 
 def test_example_job_loads() -> None:

@@ -4,11 +4,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from coordinator.job import Downlink, Fleet, Job, PriorName, Server, Sieve, Work
+from coordinator.job import LEAST_BUDGET_BYTES, Downlink, Fleet, Job, PriorName, Server, Sieve, Work
 from coordinator.predictor import Trust
 
 OptionValue = bool | int | float | str
-LEAST_BUDGET_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-NAMES = ("codec", "compression", "watch")
+NAMES = ("codec", "compression", "device", "runtime", "watch")
 
 
 def bench(

@@ -6,7 +6,7 @@ from math import prod
 import onnx
 from onnx import NodeProto, TensorProto, ValueInfoProto, shape_inference
 
-ELEMENT_BYTES = {TensorProto.FLOAT: 4, TensorProto.INT64: 8, TensorProto.INT32: 4, TensorProto.BOOL: 1}
+ELEMENT_BYTES: dict[int, int] = {TensorProto.FLOAT: 4, TensorProto.INT64: 8, TensorProto.INT32: 4, TensorProto.BOOL: 1}
 VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
 """Operators whose output is their input's buffer under another shape."""
 
@@ -59,7 +59,7 @@ def _size(value: ValueInfoProto) -> int | None:
     kind = value.type.tensor_type
     if not kind.HasField("shape") or not all(dimension.HasField("dim_value") for dimension in kind.shape.dim):
         return None
-    return prod(dimension.dim_value for dimension in kind.shape.dim) * _element_bytes(kind.elem_type)
+    return int(prod(dimension.dim_value for dimension in kind.shape.dim)) * _element_bytes(kind.elem_type)
 
 
 def _element_bytes(kind: int) -> int:

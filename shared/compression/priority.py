@@ -52,8 +52,9 @@ def expected_left(update: F32, delivered: SparseUpdate, lowest: float, exponent:
     sure = magnitude >= np.float32(lowest)
     drawn = np.abs(delivered.values[~sure[delivered.indices]])
     height = np.float32(drawn.mean(dtype=np.float64)) if len(drawn) else np.float32(lowest)
-    chance = power(np.minimum(magnitude, np.float32(lowest)) / np.float32(lowest), exponent)
-    left = flat - np.copysign(chance * height, flat)
+    share: F32 = (np.minimum(magnitude, np.float32(lowest)) / np.float32(lowest)).astype(np.float32, copy=False)
+    chance = power(share, exponent)
+    left: F32 = flat - np.copysign(chance * height, flat)
     left[sure] = flat[sure]
     certain = sure[delivered.indices]
     left[delivered.indices[certain]] -= delivered.values[certain]

@@ -50,6 +50,7 @@ class Board:
         for test in TESTS:
             _copy(CHECKOUT / "tests" / test, work / "tests" / test)
         shutil.copy(CHECKOUT / "pyproject.toml", work)
+        shutil.copy(CHECKOUT / "tests" / "aarch64" / "board_conftest.py", work / "tests" / "conftest.py")
         command = work / "bin" / Path(COMMAND).name
         command.parent.mkdir()
         command.write_text(SCRIPT)

@@ -60,7 +60,7 @@ def _compared(name: str, case: Path, torch_loss: float, torch_gradient: npt.NDAr
         there: Answer = dict(file)
     here = training_step.answer(case)
     apart = {key: _distance(there[key], here[key]) for key in ("loss", "gradient", "update", "mean_loss", "score")}
-    apart["loss of torch"] = _distance(there["loss"], np.float64(torch_loss))
+    apart["loss of torch"] = _distance(there["loss"], np.array(torch_loss))
     apart["gradient of torch"] = _distance(there["gradient"], torch_gradient)
     far = {key: distance for key, distance in apart.items() if not distance <= CLOSE}
     assert not far, f"{name}: further than {CLOSE:g} from this machine: {far}"
@@ -81,8 +81,8 @@ def _sent(case: Path, there: Answer, here: Answer) -> str:
         [(name, tuple(shape), role) for name, shape, role in json.loads((case / "layout.json").read_text())]
     )
     frames = [np.asarray(of["frame"], np.uint8).tobytes() for of in (there, here)]
-    sent = [PartitionCodec().decode(frame, layout, Plan(BUDGET_BYTES)).indices for frame in frames]
-    return f"{len(np.intersect1d(*sent))} of {len(sent[1])} sent values at the same places"
+    sent = [set(PartitionCodec().decode(frame, layout, Plan(BUDGET_BYTES)).indices.tolist()) for frame in frames]
+    return f"{len(sent[0] & sent[1])} of {len(sent[1])} sent values at the same places"
 
 
 def golden(board: Board) -> Lines:

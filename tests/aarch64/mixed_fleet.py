@@ -29,6 +29,7 @@ CLASSES, RECORDINGS, SAMPLES, CHANNELS = 7, 14, 600, 6
 LONGEST_SECONDS = 1800
 STOP_SECONDS = 60.0
 POLL_SECONDS = 0.5
+TRAINER = b"edge_client.trainer_child"
 TAIL_BYTES = 3000
 
 JOB = f"""
@@ -42,6 +43,7 @@ batch_size = 16
 minimum_devices = 2
 minimum_updates = 2
 gather_seconds = {LONGEST_SECONDS}
+grace_seconds = 300
 round_seconds = {LONGEST_SECONDS}
 """
 
@@ -66,7 +68,9 @@ class Outcome:
     def lines(self) -> list[str]:
         """What was measured."""
         of_board = [update.facts for update in self.accepted if update.device == BOARD]
-        frames = ", ".join(f"{facts.frame_bytes} bytes of {facts.sent_values} values" for facts in of_board)
+        frames = ", ".join(
+            f"{facts.frame_bytes} bytes of {facts.key_values + facts.sparse_values} values" for facts in of_board
+        )
         return [
             f"{len(self.accepted)} updates accepted, none refused, in {ROUNDS} rounds of {self.seconds:.0f} s together",
             f"of the board: {frames}; peak resident memory, the emulator's with it, {self.peak_rss_mb:.0f} MB",
@@ -112,7 +116,7 @@ class MixedFleet:
         watchdog = end_with_us([coordinator.pid])
         try:
             while coordinator.poll() is None:
-                trainer = trainer or child_of(self._agent.pid)
+                trainer = trainer or trainer_of(self._agent.pid)
                 self._check_going_on(time.monotonic() - began)
                 time.sleep(POLL_SECONDS)
         finally:
@@ -175,13 +179,14 @@ def make_recordings(folder: Path, seed: int) -> None:
         np.savez(folder / f"series-{number:03}.npz", x=x.astype(np.float32), y=np.int64(label))
 
 
-def child_of(pid: int) -> str:
-    """The command line of the first child of a process; empty while there is none."""
+def trainer_of(pid: int) -> str:
+    """The command line of the trainer among the children of an agent; empty while there is none."""
     try:
-        children = [Path(f"/proc/{child}/cmdline").read_bytes() for child in _children(pid)]
+        lines = [Path(f"/proc/{child}/cmdline").read_bytes() for child in _children(pid)]
     except OSError:  # gone meanwhile
         return ""
-    return children[0].replace(b"\0", b" ").decode(errors="replace").strip() if children else ""
+    lines = [line for line in lines if TRAINER in line.split(b"\0")]
+    return lines[0].rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace") if lines else ""
 
 
 def _children(pid: int) -> list[str]:

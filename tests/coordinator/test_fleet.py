@@ -1,3 +1,5 @@
+from typing import Literal
+
 from coordinator.fleet import LEASE_SECONDS, Fleet
 from shared.messages import Birth, Death, Heartbeat
 
@@ -69,3 +71,29 @@ def test_heartbeats_are_counted_and_the_last_one_kept() -> None:
         fleet.beat("a", Heartbeat(phase="idle", sent_bytes=sent_bytes, received_bytes=0))
     assert fleet.devices["a"].heartbeats == 2
     assert fleet.devices["a"].heartbeat == Heartbeat(phase="idle", sent_bytes=2, received_bytes=0)
+
+
+def beat(readiness: Literal["go", "wait", "stop"], *reasons: str) -> Heartbeat:
+    return Heartbeat(phase="idle", sent_bytes=0, received_bytes=0, readiness=readiness, reasons=reasons)
+
+
+def test_device_that_stops_is_online_but_gets_no_work() -> None:
+    fleet = Fleet()
+    for name in ("a", "b", "c"):
+        fleet.born(name, born(), 0.0)
+    assert fleet.beat("a", beat("stop", "on battery"))
+    assert fleet.beat("b", beat("wait", "hot"))
+    assert (fleet.online(), fleet.ready()) == (["a", "b", "c"], ["b", "c"])
+    assert not fleet.beat("a", beat("stop", "on battery"))
+    assert fleet.beat("a", beat("go"))
+    assert fleet.ready() == ["a", "b", "c"]
+
+
+def test_device_that_starts_anew_may_work_until_it_says_otherwise() -> None:
+    fleet = Fleet()
+    fleet.born("a", born(), 0.0)
+    fleet.beat("a", beat("stop", "on battery"))
+    fleet.born("a", born(), 1.0)
+    assert fleet.ready() == []
+    fleet.born("a", born(connection=2), 2.0)
+    assert fleet.ready() == ["a"]

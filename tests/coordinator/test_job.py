@@ -46,6 +46,8 @@ def test_job_of_one_round_has_its_first_rate() -> None:
         ('name = "a"\ntask = "watch"\n[work]\nmomentum = 0\nnesterov = true', "nesterov needs a momentum"),
         ('name = "a"\ntask = "watch"\n[work]\ndecoupled_decay = true', "set that above 0"),
         ('name = "a"\ntask = "watch"\n[work]\nproximal_mu = -1', "work.proximal_mu"),
+        ('name = "a"\ntask = "watch"\n[sieve]\nratio = 0.5', "sieve.ratio"),
+        ('name = "a"\ntask = "watch"\n[downlink]\nratio = 9\nbudget_bytes = 90', "leave one out"),
     ],
 )
 def test_wrong_job_file_is_one_line_that_names_file_and_key(tmp_path: Path, text: str, named: str) -> None:
@@ -68,4 +70,11 @@ def test_only_the_sieve_has_a_gain_unless_the_job_says_so(codec: str, gain: floa
 
 def test_job_with_another_optimizer_is_read_back_from_the_journal_as_it_was() -> None:
     job = Job(name="a", task="watch", work=Work(optimizer="adam", beta2=0.99, weight_decay=0.1, decoupled_decay=True))
+    assert Job.model_validate_json(job.model_dump_json()) == job
+
+
+@pytest.mark.parametrize(("ratio", "budget_bytes"), [(None, 300), (1000.0, 400), (1.0, 400_000), (1e6, 16)])
+def test_a_budget_is_in_bytes_or_a_ratio_to_dense(ratio: float | None, budget_bytes: int) -> None:
+    job = Job(name="a", task="watch", sieve=Sieve(ratio=ratio))
+    assert job.sieve.budget_for(100_000) == budget_bytes
     assert Job.model_validate_json(job.model_dump_json()) == job

@@ -21,7 +21,7 @@ from coordinator.round_offer import RECORD, RoundOffer, offer_to_record
 from shared.errors import BrokerUnreachable, PayloadTooLarge, RunError
 from shared.frame import FrameKind, pack_frame
 from shared.memory_transport import MemoryBroker, MemoryTransport
-from shared.messages import Birth, BlobRef, Evaluated, LocalWork, RoundManifest, Trouble, Want, dump
+from shared.messages import Birth, BlobRef, Evaluated, Heartbeat, LocalWork, RoundManifest, Trouble, Want, dump
 from shared.receiver import Receiver
 from shared.signing import SigningKey
 from shared.spool import MemorySpool
@@ -217,3 +217,14 @@ def test_offers_of_one_device_do_not_shut_out_another() -> None:
         replies = iter(lambda: device.receive(1.0), None)
         status = next(event.payload for event in replies if isinstance(event, Received))
     assert b"no room" not in status
+
+
+def test_condition_and_refusals_of_a_device_are_told_to_the_operator() -> None:
+    handler = Handler()
+    with serving(MemoryBroker(), handler) as (link, device):
+        say(device, "state", dump(Birth(connection=1, agent="a")))
+        beat = Heartbeat(phase="idle", sent_bytes=0, received_bytes=0)
+        say(device, "hb", dump(beat.model_copy(update={"readiness": "stop", "reasons": ("on battery", "hot")})))
+        say(device, "evt", dump(Trouble(code="not_eligible", text="4 steps", run="r", server_round=2, reason="steps")))
+        assert link.wait_until(lambda: len(handler.complaints) == 2, 5)
+    assert handler.complaints == ["eve stops: on battery; hot", "eve declines (steps): 4 steps"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edge_client.agent import Agent, agent_version
+from edge_client.gate import GateLimits, Reading
 from edge_client.orders import Answer, Failed, NeedModel, Order, Scored, Trained, TrainOrder, failed
 from edge_client.outbox import Outbox
 from edge_client.pending import PendingStore, PendingUpdate
@@ -207,6 +208,7 @@ class World:
 
     def __init__(self, state: Path) -> None:
         self.now = 1000.0
+        self.reading = Reading()
         self.broker = MemoryBroker()
         self.coordinator = Coordinator(self.broker, lambda: self.now)
         self.state = state
@@ -218,11 +220,12 @@ class World:
         has_base: bool = True,
         object_bytes: int = 100,
         policy: Policy = Policy(),  # noqa: B008 - frozen
+        gate: GateLimits = GateLimits(),  # noqa: B008 - frozen
     ) -> None:
         """Start a new life of the device from its state directory."""
         settings = EdgeSettings(name=ME, data=self.state, state_dir=self.state, trusted_signers=(KEY.verify_key.hex,))
         settings = settings.model_copy(
-            update={"broker": settings.broker.model_copy(update={"max_chunk_bytes": CHUNK_BYTES})}
+            update={"broker": settings.broker.model_copy(update={"max_chunk_bytes": CHUNK_BYTES}), "gate": gate}
         )
         self.trainer = FakeTrainer(self.state, has_base=has_base, object_bytes=object_bytes)
         self.transport = MemoryTransport(self.broker, ME)
@@ -235,6 +238,7 @@ class World:
             clock=lambda: self.now,
             wall_clock=lambda: self.now,
             policy=policy,
+            read_board=lambda: self.reading,
         )
         self.agent.start()
 
@@ -587,3 +591,24 @@ def test_update_from_before_noise_was_asked_for_is_never_sent(world: World) -> N
     world.pass_time(90)
     assert world.coordinator.updates == []
     assert PendingStore(world.state / "runs" / "a").unsettled() is None
+
+
+def test_condition_of_the_board_reaches_the_coordinator_and_holds_the_work(world: World) -> None:
+    world.agent.leave()
+    world.born(gate=GateLimits(hottest_celsius=75))
+    world.coordinator.open()
+    world.settle()
+    world.reading = Reading(celsius=80.0)
+    world.pass_time(10)
+    beat = world.coordinator.reports(Heartbeat)[-1]
+    assert isinstance(beat, Heartbeat)
+    assert (beat.readiness, beat.reasons) == ("wait", ("the board has 80 °C, gate.hottest_celsius = 75",))
+    world.coordinator.command(TRAIN)
+    world.pass_time(20)
+    assert not world.trainer.orders
+    world.reading = Reading(celsius=60.0)
+    world.pass_time(10)
+    assert world.trainer.orders[0].rules.hottest_celsius == 75
+    beat = world.coordinator.reports(Heartbeat)[-1]
+    assert isinstance(beat, Heartbeat)
+    assert beat.readiness == "go"

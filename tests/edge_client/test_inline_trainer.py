@@ -19,7 +19,7 @@ from edge_client.orders import (
     Trained,
 )
 from edge_client.pending import PendingStore
-from edge_client.privacy_account import read_account
+from edge_client.privacy_account import PrivacyAccount, read_account
 from shared.compression.plan import Plan
 from shared.compression.registry import codec_by_name
 from shared.delta_chain import Link, pack_chain
@@ -113,7 +113,7 @@ def test_deadline_stops_early_and_is_told(lab: "Lab") -> None:
     trainer = InlineTrainer(lab.state, FolderSource(lab.data), lambda: float(next(ticks)))
     answer = carry_out(trainer, lab.train_order(seconds=3.5))
     assert isinstance(answer, Trained)
-    assert answer.steps == 3
+    assert (answer.steps, answer.ended_by) == (3, "time")
     update = PendingStore(lab.run).unsettled()
     assert update is not None
     assert UpdateObject.unpack(update.object).header.steps == 3
@@ -212,19 +212,22 @@ def private(largest_epsilon: float | None = None) -> LocalRules:
 
 
 def test_noised_round_is_committed_as_such_and_accounted_for_over_restarts(lab: "Lab") -> None:
+    epsilons = []
     for server_round in range(3):  # a new trainer each: the account lives on disk
         trainer = InlineTrainer(lab.state, FolderSource(lab.data), lambda: 0.0, lambda: np.random.default_rng(1))
         answer = carry_out(trainer, lab.train_order(server_round, rules=private()))
         assert isinstance(answer, Trained)
         assert answer.privacy is not None
         assert answer.privacy.rounds == server_round + 1
+        epsilons.append(answer.privacy.epsilon)
         update = PendingStore(lab.run).unsettled()
         assert update is not None
         assert update.noised
         PendingStore(lab.run).settle(server_round, accepted=True)
     account = read_account(lab.state)
     assert account.rounds == 3
-    assert answer.privacy.epsilon == account.epsilon(TERMS.delta)
+    expected = [PrivacyAccount(rho, 0).epsilon(TERMS.delta) for rho in (0.005, 0.01, 0.015)]
+    assert epsilons == pytest.approx(expected)
 
 
 def test_privacy_that_is_used_up_declines_before_any_training(lab: "Lab", trainer: InlineTrainer) -> None:
@@ -257,3 +260,21 @@ def test_noised_update_that_is_asked_for_again_is_the_same_and_costs_nothing(
 def test_too_many_passes_over_the_data_are_declined(lab: "Lab", trainer: InlineTrainer) -> None:
     declined = failure(trainer, lab.train_order(rules=LocalRules(most_epochs=0.01)))
     assert (declined.code, declined.reason) == ("not_eligible", DeclineReason.EPOCHS)
+
+
+def test_board_that_gets_hot_ends_training_early_and_says_how_many_steps_count(lab: "Lab") -> None:
+    seconds, heat = count(), iter([60.0, 70.0, 74.0, 76.0])
+    trainer = InlineTrainer(lab.state, FolderSource(lab.data), lambda: float(next(seconds)), celsius=lambda: next(heat))
+    answer = carry_out(trainer, lab.train_order(rules=LocalRules(hottest_celsius=75.0)))
+    assert isinstance(answer, Trained)
+    assert (answer.steps, answer.ended_by) == (3, "heat")
+    update = PendingStore(lab.run).unsettled()
+    assert update is not None
+    assert UpdateObject.unpack(update.object).header.steps == 3
+
+
+def test_board_that_is_hot_before_the_first_step_declines(lab: "Lab") -> None:
+    trainer = InlineTrainer(lab.state, FolderSource(lab.data), lambda: 0.0, celsius=lambda: 90.0)
+    declined = failure(trainer, lab.train_order(rules=LocalRules(hottest_celsius=75.0)))
+    assert (declined.code, declined.reason) == ("not_eligible", DeclineReason.CONDITION)
+    assert "above 75 °C before the first step" in declined.text

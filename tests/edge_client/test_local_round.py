@@ -44,6 +44,7 @@ def test_header_says_what_was_done(lab: "Lab", task: Task) -> None:
     assert (header.server_round, header.steps, result.steps) == (4, 6, 6)
     assert header.examples == len(task.split.train_x)
     assert (header.correct, header.tested) == (score.correct, len(task.split.test_x))
+    assert header.loss is not None
     assert 0 < header.loss < 2
 
 
@@ -192,6 +193,13 @@ def test_noise_comes_before_the_sieve_so_that_all_that_is_sent_and_kept_has_it(l
     privatize(expected, PRIVATE.privacy or PrivacyTerms(clip_norm=1, noise_multiplier=1, delta=0.1), seeded(3))
     np.testing.assert_allclose(delivered(whole.object, task, self_contained_plan(task.layout)), expected, atol=1e-6)
     np.testing.assert_allclose(delivered(part.object, task, plan) + part.residual, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_label_counts_are_told_only_by_the_rules(lab: "Lab", task: Task, told: bool) -> None:
+    order = lab.train_order(rules=LocalRules(report_label_counts=told))
+    result = run_round(order, task, None, lab.task.weights, nothing(task), lambda: True)
+    assert result.label_counts == (tuple(np.bincount(task.split.train_y).tolist()) if told else ())
 
 
 def test_unseeded_noise_is_never_the_same(lab: "Lab", task: Task) -> None:

@@ -23,6 +23,7 @@ from edge_client.actions import (
     Subscribe,
 )
 from edge_client.consent import Consent
+from edge_client.gate import Decision, Hindrance, Readiness
 from edge_client.orders import (
     Answer,
     EvaluateOrder,
@@ -200,6 +201,10 @@ class Bench:
 
     def answer(self, answer: Answer, update: PendingUpdate | None = None) -> list[Action]:
         return self.session.on_answer(answer, update, self.now)
+
+    def feel(self, *hindrances: Hindrance) -> list[Action]:
+        """The board's sensors were read, with this result."""
+        return self.session.on_condition(Decision(hindrances), self.now)
 
     def wait(self, seconds: float) -> list[Action]:
         self.now += seconds
@@ -1088,3 +1093,92 @@ def test_bytes_of_the_day_are_kept_before_they_are_sent() -> None:
 def test_without_a_limit_nothing_is_counted(bench: Bench) -> None:
     bench.open(manifest())
     assert not of_kind(bench.trained(train_order(bench.command(train()))), KeepUploadDays)
+
+
+HOT = Hindrance("heat", Readiness.WAIT, "the board has 80 °C")
+UNPLUGGED = Hindrance("mains", Readiness.STOP, "the board runs on battery")
+
+
+def test_hot_board_holds_a_command_until_it_has_cooled(bench: Bench) -> None:
+    bench.feel(HOT)
+    bench.open(manifest())
+    assert not orders(bench.command(train()))
+    assert bench.session.phase == "waiting until the board may work"
+    assert train_order(bench.feel()).server_round == 1
+
+
+def test_hot_board_fetches_what_it_will_need() -> None:
+    bench = Bench(Recovered())
+    bench.connect()
+    bench.feel(HOT)
+    bench.open(manifest())
+    assert subscriptions(bench.command(train())) == topics_of(BUNDLE)
+
+
+def test_board_that_stays_hot_says_so_when_the_time_is_over(bench: Bench) -> None:
+    bench.feel(HOT)
+    bench.open(manifest())
+    bench.command(train(seconds=50))
+    trouble = declined(bench.wait(50))
+    assert trouble.reason == "condition"
+    assert trouble.text == "50 s passed while waiting until the board may work: the board has 80 °C"
+
+
+def test_board_that_stops_declines_at_once(bench: Bench) -> None:
+    bench.feel(UNPLUGGED, HOT)
+    bench.open(manifest())
+    trouble = declined(bench.command(train()))
+    assert (trouble.reason, trouble.text) == ("condition", "the board runs on battery; the board has 80 °C")
+    assert bench.session.phase == "idle"
+
+
+def test_board_that_stops_declines_what_it_was_still_fetching(bench: Bench) -> None:
+    bench.open(manifest(bundle=b"another bundle"))
+    bench.command(train())
+    assert declined(bench.feel(UNPLUGGED)).reason == "condition"
+
+
+def test_board_that_stops_while_it_trains_still_uploads(bench: Bench) -> None:
+    bench.open(manifest())
+    order = train_order(bench.command(train()))
+    assert not reports(bench.feel(UNPLUGGED))
+    assert uploads(bench.trained(order)) == [content_of("a", 1)]
+
+
+def test_change_of_condition_is_told_once(bench: Bench) -> None:
+    assert len(of_kind(bench.feel(HOT), SendHeartbeat)) == 1
+    hotter = Hindrance("heat", Readiness.WAIT, "the board has 82 °C")
+    assert not bench.feel(hotter)
+    assert bench.session.condition.reasons == ("the board has 82 °C",)
+    assert of_kind(bench.feel(hotter, UNPLUGGED), SendHeartbeat)
+    assert of_kind(bench.feel(), SendHeartbeat)
+    assert not bench.feel()
+
+
+def test_condition_is_told_again_over_a_new_link_and_to_a_new_coordinator(bench: Bench) -> None:
+    bench.feel(HOT)
+    bench.session.on_event(Disconnected("cable"), bench.now)
+    assert not of_kind(bench.feel(UNPLUGGED), SendHeartbeat)
+    assert len(of_kind(bench.connect(), SendHeartbeat)) == 1
+    assert len(of_kind(bench.command(RebirthCommand()), SendHeartbeat)) == 1
+
+
+def test_recovery_while_the_link_was_down_is_told_when_it_is_back(bench: Bench) -> None:
+    bench.feel(UNPLUGGED)
+    bench.session.on_event(Disconnected("cable"), bench.now)
+    assert not of_kind(bench.feel(), SendHeartbeat)
+    assert len(of_kind(bench.connect(), SendHeartbeat)) == 1
+
+
+def test_log_says_why_training_ended_early(bench: Bench) -> None:
+    bench.open(manifest())
+    order = train_order(bench.command(train()))
+    actions = bench.answer(trained_by(order).model_copy(update={"ended_by": "heat"}), update_of("a", 1))
+    assert any("trained 3 steps and was ended by heat" in note.text for note in of_kind(actions, Note))
+
+
+def test_counts_of_labels_are_kept_for_heartbeats(bench: Bench) -> None:
+    bench.open(manifest())
+    order = train_order(bench.command(train()))
+    bench.answer(trained_by(order).model_copy(update={"label_counts": (4, 0, 7)}), update_of("a", 1))
+    assert bench.session.label_counts == (4, 0, 7)

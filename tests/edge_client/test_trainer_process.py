@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from edge_client.background import NICE
 from edge_client.orders import Answer, Failed, Order, Scored, Trained
 from edge_client.pending import PendingStore
 from edge_client.trainer import Trainer
@@ -215,3 +216,8 @@ def test_child_and_agent_load_neither_torch_nor_onnx_nor_flower() -> None:
         loaded = {name.partition(".")[0] for name in done.stdout.split()}
         assert not loaded & {"torch", "onnx", "flwr", "coordinator"}
         assert {"numpy", "onnxruntime"} & loaded == heavy
+
+
+def test_child_gives_way_to_all_other_processes(lab: "Lab", bench: Bench) -> None:
+    bench.carry_out(lab.evaluate_order())
+    assert os.getpriority(os.PRIO_PROCESS, bench.pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICE)

@@ -86,6 +86,9 @@ class Follower:
         answers, self._answers = self._answers, []
         return answers
 
+    def resident_bytes(self) -> int:
+        return 0
+
     def peak_rss_bytes(self) -> int:
         return 0
 

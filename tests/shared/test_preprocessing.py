@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shared.errors import DataError
-from shared.preprocessing import Preprocessing, cut
+from shared.preprocessing import ExamplePreprocessing, Preprocessing, cut, read_preprocessing, split
 
 WINDOWS = Preprocessing(channels=2, window=4, stride=2, num_classes=3, mean=(1, 0), std=(2, 1))
 
@@ -127,3 +127,56 @@ def test_declaration_survives_json() -> None:
 def test_unsound_declaration_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Preprocessing.model_validate({**WINDOWS.model_dump(), **change})
+
+
+IMAGES = ExamplePreprocessing(shape=(2, 3, 3), num_classes=3)
+
+
+def examples(count: int) -> tuple[list[np.ndarray], list[int], list[str]]:
+    rng = np.random.default_rng(0)
+    x = [(rng.standard_normal((2, 3, 3)) * 4 + 7).astype(np.float32) for _ in range(count)]
+    return x, [number % 3 for number in range(count)], [f"cat/{number}.png" for number in range(count)]
+
+
+def test_whole_examples_are_told_apart_by_their_names_and_standardised_by_the_training_part() -> None:
+    found = split(*examples(200)[:2], IMAGES, examples(200)[2])
+    assert len(found.train_x) + len(found.test_x) == 200
+    assert 25 <= len(found.test_x) <= 75
+    assert found.train_x.dtype == np.float32
+    np.testing.assert_allclose(found.train_x.mean((0, 2, 3)), 0, atol=1e-4)
+    np.testing.assert_allclose(found.train_x.std((0, 2, 3)), 1, atol=1e-4)
+
+
+def test_example_stays_on_its_side_when_others_come() -> None:
+    x, y, names = examples(100)
+    scaled = IMAGES.model_copy(update={"mean": (0.0, 0.0), "std": (1.0, 1.0)})
+    few, many = split(x[:60], y[:60], scaled, names[:60]), split(x, y, scaled, names)
+    assert few.test_x.tobytes() == many.test_x[: len(few.test_x)].tobytes()
+    assert few.train_y.tolist() == many.train_y[: len(few.train_y)].tolist()
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"shape": (2, 3, 4)}, r"cat/0\.png: shape \(2, 3, 3\), expected \(2, 3, 4\)"),
+        ({"num_classes": 2}, r"cat/2\.png: label 2 is not one of 0 to 1"),
+    ],
+)
+def test_example_that_does_not_fit_is_named(change: dict[str, object], fault: str) -> None:
+    x, y, names = examples(10)
+    with pytest.raises(DataError, match=fault):
+        split(x, y, IMAGES.model_copy(update=change), names)
+
+
+def test_example_with_a_gap_is_named() -> None:
+    x, y, names = examples(10)
+    x[4][0, 0, 0] = np.nan
+    with pytest.raises(DataError, match=r"cat/4\.png: .*no finite numbers"):
+        split(x, y, IMAGES, names)
+
+
+def test_preprocessing_is_read_by_its_kind() -> None:
+    assert read_preprocessing(IMAGES.model_dump(mode="json")) == IMAGES
+    assert read_preprocessing(WINDOWS.model_dump(mode="json")) == WINDOWS
+    with pytest.raises(ValidationError):
+        read_preprocessing({"kind": "other"})

@@ -8,6 +8,7 @@ import torch
 
 from coordinator.export.graph import Graph
 from coordinator.export.operand import Operand, ValueType, require
+from coordinator.export.rules.depthwise import DepthwiseConvolution
 from coordinator.export.rules.registry import rule
 from coordinator.export.rules.sequence import SequenceConvolution
 from coordinator.export.rules.window import Window
@@ -35,6 +36,8 @@ def _convolution(
     window = Window.of(weight, stride, padding, dilation, groups)
     if SequenceConvolution.fits(window):
         return SequenceConvolution(g, x, weight, window).forward(bias)
+    if DepthwiseConvolution.fits(x, weight, window):
+        return DepthwiseConvolution(g, x, weight, window).forward(bias)
     return g.op("Conv", x, weight, *([bias] if bias is not None else []), **window.attributes())
 
 
@@ -55,9 +58,13 @@ def _convolution_backward(
     wanted: Sequence[bool],
 ) -> tuple[str | None, ...]:
     window = Window.of(weight, stride, padding, dilation, groups)
+    special: SequenceConvolution | DepthwiseConvolution | None = None
     if SequenceConvolution.fits(window):
-        steps = SequenceConvolution(g, x, weight, window)
-        gradients = steps.input_gradient, steps.weight_gradient, steps.bias_gradient
+        special = SequenceConvolution(g, x, weight, window)
+    elif DepthwiseConvolution.fits(x, weight, window):
+        special = DepthwiseConvolution(g, x, weight, window)
+    if special is not None:
+        gradients = special.input_gradient, special.weight_gradient, special.bias_gradient
         return tuple(gradient(grad) if needed else None for gradient, needed in zip(gradients, wanted, strict=True))
     return (
         input_gradient(g, grad, x, weight, window) if wanted[0] else None,
@@ -77,6 +84,27 @@ def input_gradient(g: Graph, grad: Operand, x: Operand, weight: Operand, window:
 
 
 def weight_gradient(g: Graph, grad: Operand, x: Operand, weight: Operand, window: Window) -> str:
+    """The gradient of the weight, in the form that suits the window."""
+    of_one_channel = x.rank == 4 and x.fixed_size(1) == 1
+    return (swapped_gradient if of_one_channel else patch_gradient)(g, grad, x, weight, window)
+
+
+def swapped_gradient(g: Graph, grad: Operand, x: Operand, weight: Operand, window: Window) -> str:
+    """`x` convolved by the gradient, with examples as channels, and stride and dilation exchanged."""
+    product = g.op(
+        "Conv",
+        g.transpose(x, [1, 0, 2, 3]),
+        g.transpose(grad, [1, 0, 2, 3]),
+        kernel_shape=grad.fixed(2, 3),
+        strides=window.dilation,
+        dilations=window.stride,
+        pads=window.padding * 2,
+    )
+    cut = g.op("Slice", product, g.ints([0, 0]), g.ints(window.kernel), g.ints([2, 3]))
+    return g.transpose(cut, [1, 0, 2, 3])
+
+
+def patch_gradient(g: Graph, grad: Operand, x: Operand, weight: Operand, window: Window) -> str:
     """Per group, the gradient times the patches of `x` that each result was made from, summed over the batch."""
     filters, channels, groups = weight.fixed_size(0), weight.fixed_size(1), window.groups
     taps, pixels = math.prod(window.kernel), grad.fixed_size(*range(2, grad.rank))

@@ -19,4 +19,4 @@ def test_what_follows_a_benchmarks_name_goes_to_it(monkeypatch: pytest.MonkeyPat
 def test_an_unknown_benchmark_is_answered_with_those_there_are() -> None:
     result = CliRunner().invoke(app, ["bench", "speed"])
     assert result.exit_code == 2
-    assert "codec, compression, watch" in " ".join(result.output.replace("│", " ").split())
+    assert "codec, compression, device, runtime, watch" in " ".join(result.output.replace("│", " ").split())

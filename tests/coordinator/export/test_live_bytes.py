@@ -10,7 +10,7 @@ COLUMNS = 8
 def model(*nodes: tuple[str, list[str], list[str]], outputs: list[str]) -> bytes:
     """Nodes over the input x float32 `[B, 8]` and a weight w `[8, 8]`."""
     made = [helper.make_node(kind, inputs, results) for kind, inputs, results in nodes]
-    batched = ["B", COLUMNS]
+    batched: list[str | int | None] = ["B", COLUMNS]
     graph = helper.make_graph(
         made,
         "test",

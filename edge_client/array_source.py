@@ -1,0 +1,70 @@
+"""A folder of arrays that hold many examples each: `x` `[n, ...]` and `y` `[n]`, in one `.npz` or as two `.npy`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_client.data import UNREADABLE, Recordings
+from edge_client.data_file import files_of, steady
+from shared.errors import DataError
+from shared.layout import F32
+
+REMEDY = "write it as numpy.savez(file, x=<float32 [n, ...]>, y=<integer [n]>), or as name.x.npy and name.y.npy"
+
+
+@dataclass(frozen=True, slots=True)
+class ArraySource:
+    """Gives every example of every file; a row's number in errors is its place along the first axis."""
+
+    folder: Path
+
+    def load(self) -> Recordings:
+        """The examples in order of file and row; raises `DataError` naming file and row at fault."""
+        series: list[F32] = []
+        labels: list[int] = []
+        names: list[str] = []
+        for path in files_of(self.folder, ".npz", ".npy"):
+            if path.name.endswith(".y.npy"):
+                continue
+            x, y = _npz(path) if path.suffix == ".npz" else _npy(path)
+            _check(path.name, x, y)
+            series += list(x)
+            labels += y.tolist()
+            names += [f"{path.name}, row {row}" for row in range(len(x))]
+        if not series:
+            raise DataError(f"{self.folder}: no example in it: {REMEDY}")
+        return Recordings(series, labels, names)
+
+
+def _npz(path: Path) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]:
+    with steady(path) as file:
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                return np.asarray(arrays["x"]), np.asarray(arrays["y"])
+        except KeyError as error:
+            raise DataError(f"{path.name}: {error.args[0]}: {REMEDY}") from error
+        except UNREADABLE as error:
+            raise DataError(f"{path.name}: not a readable .npz file ({error}): {REMEDY}") from error
+
+
+def _npy(path: Path) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]:
+    if not path.name.endswith(".x.npy"):
+        raise DataError(f"{path.name}: neither name.x.npy nor name.y.npy: {REMEDY}")
+    return _array(path), _array(path.with_name(path.name.removesuffix(".x.npy") + ".y.npy"))
+
+
+def _array(path: Path) -> npt.NDArray[np.generic]:
+    with steady(path) as file:
+        try:
+            return np.asarray(np.load(file, allow_pickle=False))
+        except UNREADABLE as error:
+            raise DataError(f"{path.name}: not a readable .npy file ({error}): {REMEDY}") from error
+
+
+def _check(name: str, x: npt.NDArray[np.generic], y: npt.NDArray[np.generic]) -> None:
+    if x.dtype != np.float32 or x.ndim < 2:
+        raise DataError(f"{name}: x is {x.dtype} of shape {x.shape}: {REMEDY}")
+    if y.dtype.kind not in "iu" or y.shape != x.shape[:1]:
+        raise DataError(f"{name}: y is {y.dtype} of shape {y.shape} for x of shape {x.shape}: {REMEDY}")

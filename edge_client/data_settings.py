@@ -1,0 +1,53 @@
+"""Where a device's data comes from and how it is laid out: the table `[data_source]` of its settings."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+DataKind = Literal["recordings", "arrays", "csv", "parquet", "images", "sensor"]
+
+NEEDED: dict[str, tuple[str, ...]] = {
+    "csv": ("columns", "label"),
+    "parquet": ("columns", "label"),
+    "images": ("classes", "image_size"),
+    "sensor": ("columns", "sensor"),
+}
+"""What a kind cannot do without."""
+
+
+class SensorSettings(BaseModel):
+    """A local MQTT 5 broker that a sensor publishes to; it has nothing to do with the coordinator's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = Field("127.0.0.1", min_length=1, description="host name or address of the sensor's broker")
+    port: int = Field(1883, ge=1, le=65535, description="its TCP port")
+    topic: str = Field(min_length=1, max_length=200, description="topic of samples")
+    label_topic: str = Field(min_length=1, max_length=200, description="topic that says what is going on")
+    samples: int = Field(100_000, ge=16, le=10_000_000, description="newest samples that are kept")
+
+
+class DataSourceSettings(BaseModel):
+    """Kind of the files in `data`, and what to take of them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: DataKind = Field("recordings", description="what lies in the data folder")
+    columns: tuple[str, ...] = Field((), description="columns of a table, or fields of a sample, in the model's order")
+    label: str | None = Field(None, description="column with the label")
+    recording: str | None = Field(None, description="column whose change begins another recording")
+    classes: tuple[str, ...] = Field((), description="names of labels by their number; empty: they are numbers")
+    image_size: tuple[int, int] | None = Field(None, description="height and width that images are brought to")
+    grey: bool = Field(False, description="images have one channel instead of three")
+    sensor: SensorSettings | None = Field(None, description="where samples come from, with kind sensor")
+
+    @model_validator(mode="after")
+    def _kind_has_what_it_needs(self) -> Self:
+        missing = [name for name in NEEDED.get(self.kind, ()) if not getattr(self, name)]
+        if missing:
+            raise ValueError(f"kind {self.kind} needs {', '.join(missing)}")
+        if self.image_size is not None and not all(1 <= side <= 4096 for side in self.image_size):
+            raise ValueError("image_size is a height and a width of 1 to 4096")
+        if len(set(self.columns)) != len(self.columns) or len(set(self.classes)) != len(self.classes):
+            raise ValueError("columns and classes are named once each")
+        return self

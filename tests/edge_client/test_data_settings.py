@@ -1,0 +1,26 @@
+import pytest
+from pydantic import ValidationError
+
+from edge_client.data_settings import DataSourceSettings
+
+
+@pytest.mark.parametrize(
+    ("fields", "missing"),
+    [
+        ({"kind": "csv"}, "kind csv needs columns, label"),
+        ({"kind": "parquet", "columns": ["a"]}, "kind parquet needs label"),
+        ({"kind": "images", "image_size": [8, 8]}, "kind images needs classes"),
+        ({"kind": "sensor", "columns": ["a"]}, "kind sensor needs sensor"),
+        ({"kind": "images", "classes": ["a"], "image_size": [0, 8]}, "1 to 4096"),
+        ({"columns": ["a", "a"]}, "once each"),
+        ({"kind": "csv", "columns": ["a"], "label": "b", "klasses": []}, "klasses"),
+    ],
+)
+def test_kind_says_what_it_lacks(fields: dict[str, object], missing: str) -> None:
+    with pytest.raises(ValidationError, match=missing):
+        DataSourceSettings.model_validate(fields)
+
+
+def test_settings_survive_the_way_to_the_trainers_process() -> None:
+    settings = DataSourceSettings(kind="images", classes=("cat", "dog"), image_size=(8, 8), grey=True)
+    assert DataSourceSettings.model_validate_json(settings.model_dump_json()) == settings
