@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from edge_client.doctor.finding import Finding
+from edge_client.gate import GateLimits, Reading, decide
 from edge_client.memory import field_bytes
 from shared.errors import DataError
 
@@ -63,6 +64,15 @@ def memory_limit(cgroup: Path) -> Sequence[Finding]:
         return [Finding.ok("memory limit", "the kernel can keep a service to its MemoryMax")]
     text = "the kernel does not count the memory of services, so that MemoryMax has no effect"
     return [Finding.warn("memory limit", text, "add cgroup_enable=memory to /boot/firmware/cmdline.txt and reboot")]
+
+
+def gate(reading: Reading, limits: GateLimits) -> Sequence[Finding]:
+    """Whether the board would work now, by its owner's limits of heat, power, memory, disk, links and hours."""
+    reasons = decide(reading, limits).reasons
+    if reasons:
+        return [Finding.warn("gate", f"would not work now: {'; '.join(reasons)}", "wait, or change [gate]")]
+    heat = "" if reading.celsius is None else f", at {reading.celsius:.0f} °C"
+    return [Finding.ok("gate", f"nothing keeps the board from working{heat}")]
 
 
 def clock(now: float, witnesses: Sequence[Path], timesync: Path) -> Sequence[Finding]:

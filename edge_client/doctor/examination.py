@@ -12,6 +12,7 @@ from edge_client.doctor.mqtt import EXAMINED, STEP_SECONDS, mqtt
 from edge_client.doctor.patience import Look, within
 from edge_client.doctor.report import as_json, is_well, line, summary
 from edge_client.memory import KERNEL
+from edge_client.sensors import Sensors
 from edge_client.settings import EdgeSettings
 from shared.errors import GradsieveError
 
@@ -50,6 +51,8 @@ def look(invocation: Invocation, environment: Mapping[str, str]) -> Iterator[Fin
     keys = credentials.signers(settings)
     files = within(LOCAL_SECONDS, "certificate", lambda: credentials.certificates(settings, connection.utc_now()))
     yield from (*keys, *credentials.policy(settings), *files)
+    sensors = Sensors(settings.state_dir, settings.gate.metered_interfaces)
+    yield from within(LOCAL_SECONDS, "gate", lambda: board.gate(sensors.read(), settings.gate))
     yield from _broker(settings, blocked=_failed([*keys, *files]))
     yield from rehearsal.data(settings, dict(environment))
     yield from rehearsal.training(dict(environment))

@@ -1,6 +1,7 @@
 """What the trainer will do, rehearsed in a process of its own: one training step of known result, and reading the data.
 
-`python -m edge_client.doctor.rehearsal step` and `… data FOLDER` print their findings as a JSON list.
+`python -m edge_client.doctor.rehearsal step` and `… data FOLDER SOURCE`, whose settings are JSON, print their findings
+as a JSON list.
 """
 
 import json
@@ -9,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -30,7 +30,9 @@ def training(environment: dict[str, str]) -> Sequence[Finding]:
 
 def data(settings: EdgeSettings, environment: dict[str, str]) -> Sequence[Finding]:
     """Whether the local recordings can be read."""
-    return _child("data", ["data", str(settings.data)], DATA_SECONDS, environment)
+    return _child(
+        "data", ["data", str(settings.data), settings.data_source.model_dump_json()], DATA_SECONDS, environment
+    )
 
 
 def _child(check: str, arguments: list[str], seconds: float, environment: dict[str, str]) -> Sequence[Finding]:
@@ -78,19 +80,20 @@ def step_findings() -> list[Finding]:
     return [Finding.ok("training", f"{version}: a known training step came out right, in {milliseconds:.0f} ms")]
 
 
-def data_findings(folder: Path) -> list[Finding]:
-    """Read all recordings, as the trainer does."""
+def data_findings(folder: Path, source: str) -> list[Finding]:
+    """Read all recordings, as the trainer does; `source` are the settings of the data source as JSON."""
     import numpy as np  # noqa: PLC0415 - in the child alone
 
-    from edge_client.data import FolderSource  # noqa: PLC0415 - this loads numpy
+    from edge_client.data_settings import DataSourceSettings  # noqa: PLC0415 - with those that follow
+    from edge_client.data_sources import source_for  # noqa: PLC0415 - this loads numpy
 
-    recordings = FolderSource(folder).load()
+    recordings = source_for(folder, DataSourceSettings.model_validate_json(source)).load()
     for name, series in zip(recordings.names, recordings.series, strict=True):
         if not np.isfinite(series).all():
-            text = f"{folder / name}: has a value that is not a finite number"
+            text = f"{folder}: {name}: has a value that is not a finite number"
             return [Finding.fail("data", text, "remove the recording or fill the gap")]
-    classes, samples = Counter(recordings.labels), sum(map(len, recordings.series))
-    found = f"{len(recordings.labels)} recordings of {len(classes)} classes, {samples} samples in all"
+    classes, megabytes = set(recordings.labels), sum(series.nbytes for series in recordings.series) / 1e6
+    found = f"{len(recordings.labels)} recordings of {len(classes)} classes, {megabytes:.1f} MB in memory"
     if len(classes) == 1:
         return [Finding.warn("data", found, "a board that knows one class alone learns little: see the labels")]
     return [Finding.ok("data", found)]
@@ -100,7 +103,7 @@ def main(action: str, *rest: str) -> None:
     """Print the findings of one action."""
     check = {"step": "training", "data": "data"}[action]
     try:
-        found = step_findings() if action == "step" else data_findings(Path(*rest))
+        found = step_findings() if action == "step" else data_findings(Path(rest[0]), rest[1])
     except ImportError as error:
         found = [Finding.fail(check, f"{error}", "install gradsieve with its extra: pip install 'gradsieve[edge]'")]
     except GradsieveError as error:

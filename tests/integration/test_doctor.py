@@ -321,6 +321,7 @@ def test_server_that_is_silent_is_not_waited_for_for_ever(place: Place, monkeypa
 
 
 def test_server_of_another_protocol_is_told_from_a_broker(place: Place) -> None:
+    place.monkeypatch.setattr(mqtt, "STEP_SECONDS", 2.0)
     with listener(lambda connection: connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as port:
         found = place.examine(port, 1)
     assert found["MQTT"][0] == "fail"

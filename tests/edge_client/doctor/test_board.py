@@ -7,6 +7,7 @@ import pytest
 
 from edge_client.doctor import board
 from edge_client.doctor.finding import Mark
+from edge_client.gate import GateLimits, Reading
 
 GIGABYTES = 1_000_000  # in the kernel's unit of 1024 bytes, near enough
 DAY_SECONDS = 86_400.0
@@ -74,6 +75,15 @@ def test_clock_that_the_network_has_not_set_is_warned_of(tmp_path: Path) -> None
     assert [found.mark for found in board.clock(NOW, [], tmp_path)] == [Mark.WARN]
     (tmp_path / "synchronized").touch()
     assert [found.mark for found in board.clock(NOW, [], tmp_path)] == [Mark.OK]
+
+
+def test_board_that_its_gate_would_keep_from_working_is_told(tmp_path: Path) -> None:
+    hot = Reading(celsius=85.0)
+    (found,) = board.gate(hot, GateLimits(hottest_celsius=70.0))
+    assert found.mark is Mark.WARN
+    assert "85" in found.text
+    (found,) = board.gate(hot, GateLimits())
+    assert (found.mark, "85 °C" in found.text) == (Mark.OK, True)
 
 
 def test_disk_is_probed_and_left_as_it_was(tmp_path: Path) -> None:

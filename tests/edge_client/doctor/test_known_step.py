@@ -38,8 +38,9 @@ def test_numbers_are_those_of_torch() -> None:
     net = KnownNet()
     state = {name: torch.from_numpy(array.copy()) for name, array in LAYOUT.split(weights()).items()}
     net.load_state_dict(state, strict=False)
+    momentum = WORK.momentum or 0.0  # of no effect in a first step
     optimizer = torch.optim.SGD(
-        net.parameters(), lr=WORK.learning_rate, momentum=WORK.momentum or 0.0, weight_decay=WORK.weight_decay
+        net.parameters(), lr=WORK.learning_rate, momentum=momentum, weight_decay=WORK.weight_decay
     )
     x, y = map(torch.from_numpy, batch())
     loss = nn.functional.cross_entropy(net(x), y)

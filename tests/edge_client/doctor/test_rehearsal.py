@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_client.data_settings import DataSourceSettings
 from edge_client.doctor import rehearsal
 from edge_client.doctor.finding import Mark
 from edge_client.settings import EdgeSettings
@@ -74,7 +75,15 @@ def test_recordings_are_counted(settings: EdgeSettings) -> None:
     for number in range(3):
         record(settings, str(number), number % 2)
     (found,) = rehearsal.data(settings, environment())
-    assert (found.mark, found.text) == (Mark.OK, "3 recordings of 2 classes, 60 samples in all")
+    assert (found.mark, found.text) == (Mark.OK, "3 recordings of 2 classes, 0.0 MB in memory")
+
+
+def test_data_is_read_as_the_settings_of_its_source_say(settings: EdgeSettings) -> None:
+    np.savez(settings.data / "all.npz", x=np.ones((5, 4, 3), np.float32), y=np.arange(5) % 3)
+    arrays = settings.model_copy(update={"data_source": DataSourceSettings(kind="arrays")})
+    (found,) = rehearsal.data(arrays, environment())
+    assert found.text.startswith("5 recordings of 3 classes")
+    assert rehearsal.data(settings, environment())[0].mark is Mark.FAIL, "these are no recordings"
 
 
 def test_one_class_alone_is_warned_of(settings: EdgeSettings) -> None:
