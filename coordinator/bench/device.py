@@ -30,11 +30,12 @@ NODES = (OURS, FLOWER_ONNX, FLOWER_TORCH)
 LIMITS_MB = (None, 512, 256, 128)
 CORES = 0.2
 WEIGHTS_BYTES = 4 * 220_874
-TASK, QUICK_TASK = NodeTask(rounds=8), NodeTask(rounds=4)
+TASK, QUICK_TASK, LIMITED_TASK = NodeTask(rounds=8), NodeTask(rounds=4), NodeTask(rounds=3, warm_up=1, seconds=150)
+LEAST_FOR_TORCH_MB = 512
+"""Torch alone takes more than the smaller limits."""
 SIZES = {
     "gradsieve [edge]": [".[edge]"],
     "flwr 1.41 and onnxruntime": ["flwr==1.41.0", "onnxruntime==1.31.1"],
-    "flwr 1.41 and torch": ["flwr==1.41.0", "torch==2.13.0"],
 }
 
 
@@ -148,7 +149,10 @@ def main() -> None:
     load, rows = load_before(), []
     for limit in [0] if chosen.quick else chosen.limits:
         for name in chosen.nodes:
-            rows.append(measure(name, limit or None, QUICK_TASK if chosen.quick else TASK))
+            if name == FLOWER_TORCH and 0 < limit < LEAST_FOR_TORCH_MB:
+                continue
+            task = QUICK_TASK if chosen.quick else LIMITED_TASK if limit else TASK
+            rows.append(measure(name, limit or None, task))
             print(json.dumps(rows[-1]), flush=True)
     if not chosen.quick and not chosen.no_sizes:
         rows += measure_sizes()

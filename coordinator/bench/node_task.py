@@ -13,7 +13,7 @@ class NodeTask:
     rounds: int
     steps: int = 20
     batch_size: int = 32
-    learning_rate: float = 0.005
+    learning_rate: float = 0.001
     warm_up: int = 2
     seconds: float = 300.0
 

@@ -31,7 +31,7 @@ budget_bytes = {budget_bytes}
 [fleet]
 round_seconds = 300
 """
-BUDGET_BYTES = 300
+BUDGET_BYTES = 1000
 
 
 def measure_own_node(task: NodeTask, folder: Path, group: ControlGroup | None) -> dict[str, object]:
