@@ -10,7 +10,7 @@ from pathlib import Path
 from coordinator.tasks.shelf import cache_folder
 from shared.errors import GradsieveError
 from tests.aarch64.board import RASPBERRY_PI_4, Board
-from tests.aarch64.board_root import made_root, why_not
+from tests.aarch64.board_root import CHECKOUT, made_root, why_not
 from tests.aarch64.checks import CHECKS, EXTRA_CHECKS, Check
 
 CACHE = cache_folder() / "aarch64"
@@ -70,6 +70,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     unknown = [name for name in options.checks if name not in CHECKS | EXTRA_CHECKS]
     if unknown:
         parser.error(f"no check is called {', '.join(unknown)}")
+    options.cache = options.cache.resolve()
+    if options.cache.is_relative_to(CHECKOUT):
+        parser.error(f"--cache {options.cache}: lies in the checkout: name a folder elsewhere, by its whole path")
     options.checks = options.checks or list(CHECKS)
     return options
 
