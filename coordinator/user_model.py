@@ -74,14 +74,14 @@ def load_model(path: str, seed: int) -> nn.Module:
     """The module that a factory such as `net:Net` makes, its weights drawn by `seed`; raises `ExportError`."""
     factory = load_object(path)
     if not callable(factory):
-        raise ExportError(f"{path} is a {type(factory).__name__}: name a class or function that makes the module")
+        raise ExportError(f"{path} is of type {type(factory).__name__}: name a class or function that makes the module")
     torch.manual_seed(seed)
     try:
         model = factory()
     except FAULTS as error:
         raise ExportError(f"{path} must make a module without arguments, but fails: {fault(error)}") from error
     if not isinstance(model, nn.Module):
-        raise ExportError(f"{path} returns a {type(model).__name__}: return a torch.nn.Module")
+        raise ExportError(f"{path} returns a value of type {type(model).__name__}: return a torch.nn.Module")
     return model
 
 
@@ -94,7 +94,9 @@ def load_loss(path: str) -> Loss:
     found = load_object(path)
     made: object = found() if isinstance(found, type) and issubclass(found, nn.Module) else found
     if not callable(made):
-        raise ExportError(f"{path} is a {type(made).__name__}: name a function of (prediction, y), or a loss module")
+        raise ExportError(
+            f"{path} is of type {type(made).__name__}: name a function of (prediction, y), or a loss module"
+        )
     loss: Callable[[Tensor, Tensor], Tensor] = made
     return loss
 

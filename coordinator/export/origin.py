@@ -70,7 +70,7 @@ class Origins(TorchFunctionMode):
     def _module_of(self, frame: FrameType) -> str:
         owner = frame.f_locals.get("self")
         is_named = isinstance(owner, nn.Module) and owner in self._modules
-        return f"in module {self._modules[owner]}, a {type(owner).__name__}" if is_named else ""
+        return f"in module {self._modules[owner]} ({type(owner).__name__})" if is_named else ""
 
 
 def fault_line(error: BaseException) -> str:

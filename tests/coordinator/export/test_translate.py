@@ -88,12 +88,12 @@ def test_operator_of_a_ready_made_module_is_placed_at_its_call_and_by_its_name()
     net.last[1] = nn.CELU()
     text = refusal(net)
     assert "aten.celu.default has no ONNX rule" in text
-    assert text.endswith(f"used at {place(Net.forward, 'self.last')}, in module last.1, a CELU")
+    assert text.endswith(f"used at {place(Net.forward, 'self.last')}, in module last.1 (CELU)")
 
 
 def test_model_without_code_of_its_own_is_placed_by_module() -> None:
     text = refusal(nn.Sequential(nn.Linear(6, 3), nn.CELU()))
-    assert text == "operator aten.celu.default has no ONNX rule; used in module 1, a CELU"
+    assert text == "operator aten.celu.default has no ONNX rule; used in module 1 (CELU)"
 
 
 def test_operator_of_a_gradient_is_placed_at_what_it_is_the_gradient_of() -> None:
