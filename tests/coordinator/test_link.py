@@ -184,7 +184,8 @@ def test_lease_does_not_run_while_the_broker_is_away() -> None:
     link.close()
 
 
-def test_score_of_another_run_or_of_more_than_all_does_not_count() -> None:
+def reply_to_evaluation(correct: int | None) -> Message:
+    """What a grid makes of a device's score, after two that came unasked."""
     broker = MemoryBroker()
     link = make_link(broker)
     grid = MqttGrid(link)
@@ -194,17 +195,28 @@ def test_score_of_another_run_or_of_more_than_all_does_not_count() -> None:
     assert link.wait_until(lambda: link.connected is not None, 5)
     say(device, "state", dump(Birth(connection=1, agent="a")))
     assert link.wait_until(lambda: link.fleet.online() == ["eve"], 5)
-    for run, correct in (("other", 5), ("r", 50)):
-        say(device, "evt", dump(Evaluated(run=run, server_round=2, loss=0.1, correct=correct, examples=10)))
+    for run, unasked in (("other", 5), ("r", 50)):
+        say(device, "evt", dump(Evaluated(run=run, server_round=2, loss=0.1, correct=unasked, examples=10)))
     message = Message(RecordDict({RECORD: offer_to_record(offer())}), node_id_of("eve"), "evaluate")
     timer = threading.Timer(
-        0.1, say, (device, "evt", dump(Evaluated(run="r", server_round=2, loss=0.1, correct=50, examples=10)))
+        0.1, say, (device, "evt", dump(Evaluated(run="r", server_round=2, loss=0.1, correct=correct, examples=10)))
     )
     timer.start()
     (reply,) = grid.send_and_receive([message], timeout=10)
     timer.join()
     link.close()
-    assert reply.error.reason == "eve: claims 50 correct of 10 examples"
+    return reply
+
+
+def test_score_of_another_run_or_of_more_than_all_does_not_count() -> None:
+    assert reply_to_evaluation(50).error.reason == "eve: claims 50 correct of 10 examples"
+
+
+@pytest.mark.parametrize(
+    ("correct", "figures"), [(5, {"num-examples", "loss", "correct"}), (None, {"num-examples", "loss"})]
+)
+def test_score_of_labels_that_are_no_classes_has_a_loss_alone(correct: int | None, figures: set[str]) -> None:
+    assert set(reply_to_evaluation(correct).content.metric_records["metrics"]) == figures
 
 
 def test_offers_of_one_device_do_not_shut_out_another() -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import RecordDict
+from flwr.app import Message, MetricRecord, RecordDict
 
 from coordinator.checkpoints import CheckpointStore
 from coordinator.job import Downlink, Job, Sieve, Work
@@ -68,6 +68,17 @@ def test_first_rounds_offer_no_history() -> None:
     assert strategy.offer(2).manifest.history is None
     step(strategy, 1)
     assert strategy.offer(3).manifest.history is not None
+
+
+def test_scores_without_a_count_of_hits_give_a_loss_and_no_accuracy() -> None:
+    def reply(**figures: int | float) -> Message:
+        asked = Message(RecordDict(), 1, "evaluate")
+        return Message(RecordDict({"metrics": MetricRecord({"num-examples": 4, **figures})}), reply_to=asked)
+
+    counted, uncounted = reply(loss=1.0, correct=3), reply(loss=2.0)
+    both = fresh().aggregate_evaluate(1, [counted, uncounted])
+    assert dict(both or {}) == {"accuracy": 0.75, "loss": 1.5, "devices": 2}
+    assert dict(fresh().aggregate_evaluate(1, [uncounted]) or {}) == {"loss": 2.0, "devices": 1}
 
 
 def test_offer_survives_flowers_records() -> None:

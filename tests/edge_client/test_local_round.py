@@ -9,13 +9,14 @@ from edge_client.local_round import Carried, carried_over, run_round, self_conta
 from edge_client.noise import privatize
 from edge_client.orders import LocalRules, PrivacyTerms
 from edge_client.pending import PendingStore, PendingUpdate
+from edge_client.runtime import OnnxRuntime, Score
 from edge_client.task import Task, read_archive
 from shared.compression.history import SendHistory
 from shared.compression.plan import Plan
 from shared.compression.registry import decode_frame
 from shared.compression.residual import ResidualFeedback
 from shared.errors import DeadlineExceeded, Declined
-from shared.layout import F32
+from shared.layout import F32, I64
 from shared.update import UpdateObject, base_tag, run_tag
 
 if TYPE_CHECKING:
@@ -51,6 +52,18 @@ def test_header_says_what_was_done(lab: "Lab", task: Task) -> None:
 def test_model_is_not_scored_unless_asked_for(lab: "Lab", task: Task) -> None:
     result = run_round(lab.train_order(), task, None, lab.task.weights, nothing(task), lambda: True)
     assert UpdateObject.unpack(result.object).header.tested == 0
+
+
+def test_labels_that_are_no_classes_leave_the_update_without_an_accuracy(lab: "Lab", task: Task) -> None:
+    class Numbers(OnnxRuntime):
+        def evaluate(self, weights: F32, x: F32, y: I64) -> Score:
+            return Score(0.5, None, len(x))
+
+    files = read_archive(lab.state / "bundles" / f"{lab.task.bundle_digest}.gsb").files
+    task.runtime = Numbers(files["train.onnx"], files["eval.onnx"], task.layout)
+    result = run_round(lab.train_order(evaluate=True), task, None, lab.task.weights, nothing(task), lambda: True)
+    header = UpdateObject.unpack(result.object).header
+    assert (header.correct, header.tested) == (0, 0)
 
 
 @pytest.mark.parametrize("codec", ["dense", "stc", "partition"])
