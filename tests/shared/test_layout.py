@@ -4,7 +4,8 @@ from shared.layout import Layout, TensorRole
 
 
 def blocks(role: TensorRole, shape: tuple[int, ...]) -> list[int]:
-    return Layout.of([("t", shape, role)]).block_sizes.tolist()
+    sizes: list[int] = Layout.of([("t", shape, role)]).block_sizes.tolist()
+    return sizes
 
 
 @pytest.mark.parametrize(
