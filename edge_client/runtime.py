@@ -86,6 +86,7 @@ class OnnxRuntime:
                 raise TrainerError(f"the loss of step {steps + 1} is {loss}: lower the learning rate")
             for result, output in zip(results, outputs, strict=True):
                 np.copyto(result, output)
+            outputs.clear()  # or they would lie beside those of the next step
             optimizer.step(weights, gradient)
             steps, loss_sum = steps + 1, loss_sum + float(loss)
         if not np.isfinite(weights).all():

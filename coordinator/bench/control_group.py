@@ -1,6 +1,7 @@
 """A control group of one's own, for a process that is to have no more memory and processor than a small board."""
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -111,7 +112,10 @@ def _limit(group: ControlGroup, memory_bytes: int, cores: float | None) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """A group can be removed as soon as the kernel has buried its last process."""
+    """A group can be removed as soon as the kernel has buried its last process; orphans of one it killed are ended."""
+    for pid in (folder / "cgroup.procs").read_text().split():
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
     _wait_until(lambda: not (folder / "cgroup.procs").read_text().split(), REMOVE_SECONDS)
     folder.rmdir()
 

@@ -30,13 +30,8 @@ NODES = (OURS, FLOWER_ONNX, FLOWER_TORCH)
 LIMITS_MB = (None, 512, 256, 128)
 CORES = 0.2
 WEIGHTS_BYTES = 4 * 220_874
-TASK, QUICK_TASK, LIMITED_TASK = NodeTask(rounds=8), NodeTask(rounds=4), NodeTask(rounds=3, warm_up=1, seconds=150)
-LEAST_FOR_TORCH_MB = 512
-"""Torch alone takes more than the smaller limits."""
-SIZES = {
-    "gradsieve [edge]": [".[edge]"],
-    "flwr 1.41 and onnxruntime": ["flwr==1.41.0", "onnxruntime==1.31.1"],
-}
+TASK, QUICK_TASK, LIMITED_TASK = NodeTask(rounds=5), NodeTask(rounds=4), NodeTask(rounds=3, warm_up=1, seconds=120)
+SIZES = ("gradsieve[edge]", "flwr", "torch")
 
 
 def measure(name: str, limit_mb: int | None, task: NodeTask) -> Row:
@@ -76,19 +71,15 @@ def _outcome(row: Row, task: NodeTask) -> str:
 
 
 def measure_sizes() -> list[Row]:
-    """What each node takes on disk."""
-    rows: list[Row] = []
-    for name, requirements in SIZES.items():
-        with tempfile.TemporaryDirectory(prefix="gradsieve-size-") as folder:
-            rows.append({"installation": name, "installed_mb": installed_mb(requirements, Path(folder))})
-    return rows
+    """What each node takes on disk, with all that it requires; a Flower node needs a training library besides."""
+    return [{"installation": name, "installed_mb": installed_mb(name)} for name in SIZES]
 
 
 def claims_of(rows: Sequence[Row]) -> list[Claim]:
     """The budgets of a board, by the rows of our node without a limit and of its installation."""
     claims: list[Claim] = []
     own = next((row for row in rows if row.get("node") == OURS and row["memory_limit_mb"] is None), {})
-    size = next((row for row in rows if row.get("installation") == "gradsieve [edge]"), {})
+    size = next((row for row in rows if row.get("installation") == SIZES[0]), {})
     for text, found, floor, aim in (
         ("resident memory idle, connected, MB", own.get("idle_rss_mb"), 60, 45),
         ("peak resident memory of agent and trainer, LeNet, MB", own.get("peak_rss_mb"), 150, 110),
@@ -137,25 +128,23 @@ def table_of(rows: Sequence[Row], command: str, load: str) -> str:
 def main() -> None:
     """Measure all nodes under all limits, print a line for each, and write the result."""
     parser = argparse.ArgumentParser(prog="scripts/bench device", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, no limits, no installations")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, no limits")
     parser.add_argument("--nodes", nargs="+", default=list(NODES), choices=NODES)
     parser.add_argument(
         "--limits", nargs="+", type=int, default=[limit or 0 for limit in LIMITS_MB], help="MB; 0: none"
     )
-    parser.add_argument("--no-sizes", action="store_true", help="make no installations")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/device.json"))
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     load, rows = load_before(), []
     for limit in [0] if chosen.quick else chosen.limits:
         for name in chosen.nodes:
-            if name == FLOWER_TORCH and 0 < limit < LEAST_FOR_TORCH_MB:
-                continue
+            if name == FLOWER_TORCH and limit:
+                continue  # the other variant is the lighter one
             task = QUICK_TASK if chosen.quick else LIMITED_TASK if limit else TASK
             rows.append(measure(name, limit or None, task))
             print(json.dumps(rows[-1]), flush=True)
-    if not chosen.quick and not chosen.no_sizes:
-        rows += measure_sizes()
+    rows += measure_sizes()
     command = f"scripts/bench device{' --quick' if chosen.quick else ''}"
     write_result(chosen.out, "device", command, [], rows, claims_of(rows), {"load": load})
     chosen.out.with_suffix(".md").write_text(table_of(rows, command, load), encoding="utf-8")

@@ -26,6 +26,7 @@ rounds = {rounds}
 steps = {steps}
 batch_size = {batch_size}
 learning_rate = {learning_rate}
+final_learning_rate = {learning_rate}
 [sieve]
 budget_bytes = {budget_bytes}
 [fleet]

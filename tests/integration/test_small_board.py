@@ -32,6 +32,7 @@ rounds = {ROUNDS}
 [work]
 steps = 20
 learning_rate = 0.005
+final_learning_rate = 0.05
 [sieve]
 budget_bytes = 4000
 [fleet]

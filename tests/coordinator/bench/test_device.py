@@ -10,6 +10,7 @@ import pytest
 from coordinator.bench import device
 from coordinator.bench.control_group import ControlGroup, why_missing
 from coordinator.bench.device import OURS, QUICK_TASK, claims_of, measure, table_of
+from coordinator.bench.installed_size import installed_mb
 from coordinator.bench.node_run import NodeRun
 from coordinator.bench.process_tree import Watch, pss_bytes, tree, usage
 from shared.errors import BrokerUnreachable
@@ -102,3 +103,11 @@ def test_counters_of_both_versions_are_read(tmp_path: Path, peak: str, usage_fil
     group = ControlGroup(tmp_path, tmp_path)
     assert (group.peak_bytes(), group.used_bytes(), group.killed()) == (900, 400, 3)
     assert ControlGroup(tmp_path / "none", tmp_path).peak_bytes() is None
+
+
+def test_installed_size_is_of_all_that_is_required_and_none_where_it_is_missing() -> None:
+    alone, edge = installed_mb("numpy"), installed_mb("gradsieve[edge]")
+    assert alone is not None
+    assert edge is not None
+    assert edge > alone > 10
+    assert installed_mb("no-such-distribution-here") is None
