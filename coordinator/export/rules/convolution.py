@@ -17,6 +17,9 @@ aten = torch.ops.aten
 
 Sizes = Sequence[int]
 
+MANY_TAPS = 16
+"""Kernels of so many taps fill the processor's vectors when they are the result of a convolution."""
+
 
 @rule(aten.convolution.default)
 def _convolution(
@@ -85,8 +88,10 @@ def input_gradient(g: Graph, grad: Operand, x: Operand, weight: Operand, window:
 
 def weight_gradient(g: Graph, grad: Operand, x: Operand, weight: Operand, window: Window) -> str:
     """The gradient of the weight, in the form that suits the window."""
-    of_one_channel = x.rank == 4 and x.fixed_size(1) == 1
-    return (swapped_gradient if of_one_channel else patch_gradient)(g, grad, x, weight, window)
+    is_plain = x.rank == 4 and window.groups == 1
+    if is_plain and (x.fixed_size(1) == 1 or math.prod(window.kernel) >= MANY_TAPS):
+        return swapped_gradient(g, grad, x, weight, window)
+    return patch_gradient(g, grad, x, weight, window)
 
 
 def swapped_gradient(g: Graph, grad: Operand, x: Operand, weight: Operand, window: Window) -> str:
