@@ -56,7 +56,8 @@ def prepare(job: Job, folder: RunFolder, key: SigningKey) -> None:
     if job.task.endswith(SUFFIX):
         bundle, initial = ExportedModel(Path(job.task)).read(key.verify_key)
     else:
-        bundle, initial = build_bundle(task_by_name(job.task), job.seed, key, job.work.batch_size)
+        grown = job.downlink.first_model == "grown"
+        bundle, initial = build_bundle(task_by_name(job.task), job.seed, key, job.work.batch_size, grown=grown)
     folder.initial.write_bytes(model_bytes(initial))
     folder.bundle.write_bytes(bundle)
 

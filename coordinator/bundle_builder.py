@@ -17,10 +17,12 @@ from shared.preprocessing import Preprocessing
 from shared.signing import SigningKey
 
 
-def build_bundle(task: Task, seed: int, key: SigningKey, batch_size: int = 32) -> tuple[bytes, F32]:
+def build_bundle(
+    task: Task, seed: int, key: SigningKey, batch_size: int = 32, *, grown: bool = True
+) -> tuple[bytes, F32]:
     """The signed bundle of a task, and its initial weights float32 `[size]`, drawn by `seed`.
 
-    Where the task begins at random, these are grown by the bundle, so that devices need not fetch them.
+    Where the task begins at random, these are `grown` by the bundle, so that devices need not fetch them.
     `batch_size` is that of training; the estimate of its memory depends on it.
     """
     torch.manual_seed(seed)
@@ -29,7 +31,7 @@ def build_bundle(task: Task, seed: int, key: SigningKey, batch_size: int = 32) -
     graphs = export_step(model, task.loss, x, y)
     title = Title(task.name, "1", "classification", tuple(x.shape[1:]), task.preprocessing.num_classes)
     initial = initial_weights(model, graphs.layout)
-    growth = growth_like(initial, graphs.layout, seed) if task.begins_at_random else None
+    growth = growth_like(initial, graphs.layout, seed) if grown and task.begins_at_random else None
     bundle = signed_bundle(title, graphs, task.preprocessing, key, batch_size, growth)
     return bundle, initial if growth is None else grow(growth, graphs.layout)
 

@@ -121,7 +121,8 @@ class Demo:
         """One more round, dense, with the devices that are left: the comparison is measured, not computed."""
         self._say("one round with the dense codec, to count what it would have cost")
         left = sum(device.online for device in before)
-        changes = {"name": "dense-probe", "rounds": 1, "sieve": Sieve(codec="dense")}
+        whole = self._job.downlink.model_copy(update={"first_model": "whole"})
+        changes = {"name": "dense-probe", "rounds": 1, "sieve": Sieve(codec="dense"), "downlink": whole}
         fleet = self._job.fleet.model_copy(update={"minimum_devices": left, "minimum_updates": 1})
         dense = self._job.model_copy(update=changes | {"fleet": fleet})
         folder = RunFolder(self.folder.path / "dense-probe")

@@ -133,6 +133,9 @@ class Downlink(Budgeted):
     codec: CodecName = Field("partition", description="name of a codec; see docs/compression.md")
     budget_bytes: int = Field(3000, ge=LEAST_BUDGET_BYTES, description="longest codec frame of one round's delta")
     history_rounds: int = Field(32, ge=0, le=256, description="earlier deltas offered to devices that missed rounds")
+    first_model: Literal["grown", "whole"] = Field(
+        "grown", description="do devices make the first model from a seed, where the task begins at random, or fetch it"
+    )
 
 
 class Server(JobPart):

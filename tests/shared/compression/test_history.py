@@ -81,10 +81,10 @@ def test_a_saved_history_that_points_beyond_the_layout_is_refused() -> None:
         SendHistory.from_bytes(bytes(saved), LAYOUT)
 
 
-def test_counts_of_a_huge_block_stop_at_what_four_bytes_hold() -> None:
+def test_counts_of_a_huge_column_stop_at_what_four_bytes_hold() -> None:
     layout = Layout.of([("a.bias", (1 << 22,), "bias")])
     history, everything = SendHistory.empty(layout), np.arange(layout.size)
     for _ in range(24):
         history = history.after(everything, layout)
-    assert history.blocks[0] == (1 << 32) - 1
+    assert history.columns[0] == (1 << 32) - 1
     assert same(SendHistory.from_bytes(history.to_bytes(), layout), history)
