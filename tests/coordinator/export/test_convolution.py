@@ -1,11 +1,9 @@
-import numpy as np
-import onnxruntime
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
-from coordinator.export.step import export_step
+from tests.coordinator.export.exported import Exported
 
 CLASSES = 3
 
@@ -22,20 +20,10 @@ LAYERS: dict[str, nn.Module] = {
 @pytest.mark.parametrize("size", [1, 7])
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients_of_a_convolution_agree_with_float64_autograd(name: str, size: int) -> None:
-    torch.set_num_threads(1)
     model = nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1), nn.SiLU(), LAYERS[name], nn.SiLU(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, CLASSES),
     )  # fmt: skip
     x, y = torch.randn(size, 1, 13, 14), torch.randint(0, CLASSES, (size,))
-    graphs = export_step(model, functional.cross_entropy, x, y)
-    opened = onnxruntime.InferenceSession(graphs.train, providers=["CPUExecutionProvider"])
-    weights = {f"p.{key}": value.detach().numpy() for key, value in model.named_parameters()}
-    values = opened.run(None, {"x": x.numpy(), "y": y.numpy(), **weights})
-    outputs = dict(zip([value.name for value in opened.get_outputs()], values, strict=True))
-    exact = model.double()
-    wanted = torch.autograd.grad(functional.cross_entropy(exact(x.double()), y), list(exact.parameters()))
-    model.float()
-    for (key, _), gradient in zip(model.named_parameters(), wanted, strict=True):
-        error = np.linalg.norm(outputs[f"g.{key}"] - gradient.numpy())
-        assert error < 1e-5 * np.linalg.norm(gradient.numpy()), key
+    exported = Exported.of(model, functional.cross_entropy, x, y)
+    assert exported.gradient_error(exported.train(x, y), exported.reference(x, y)) < 1e-5

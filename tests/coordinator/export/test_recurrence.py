@@ -1,16 +1,13 @@
-import copy
 import functools
 from collections.abc import Callable
 
-import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from coordinator.export.step import StepGraphs, export_step
+from tests.coordinator.export.exported import Exported
 
 STEPS, FEATURES, HIDDEN, CLASSES = 9, 3, 8, 4
 
@@ -64,42 +61,26 @@ pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not sup
 
 
 @functools.cache
-def case(name: str) -> tuple[nn.Module, StepGraphs]:
-    torch.set_num_threads(1)
+def case(name: str) -> Exported:
     torch.manual_seed(3)
     model, x = MODELS[name](), torch.randn(2, STEPS, FEATURES)
     model(x)
-    return model, export_step(model, functional.cross_entropy, x, torch.zeros(2, dtype=torch.int64))
-
-
-@functools.cache
-def session(graph: bytes) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return Exported.of(model, functional.cross_entropy, x, torch.zeros(2, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("size", [1, 7])
 @pytest.mark.parametrize("name", MODELS)
 def test_loss_and_gradient_of_a_recurrent_layer_agree_with_float64_autograd(name: str, size: int) -> None:
-    model, graphs = case(name)
     x, y = torch.randn(size, STEPS, FEATURES), torch.randint(0, CLASSES, (size,))
-    weights = {f"p.{key}": value.detach().numpy() for key, value in model.named_parameters()}
-    opened = session(graphs.train)
-    values = opened.run(None, {"x": x.numpy(), "y": y.numpy(), **weights})
-    outputs = dict(zip([value.name for value in opened.get_outputs()], values, strict=True))
-    exact = copy.deepcopy(model).double()
-    loss = functional.cross_entropy(exact(x.double()), y)
-    wanted = torch.autograd.grad(loss, list(exact.parameters()))
-    assert outputs["loss"] == pytest.approx(loss.item(), rel=1e-5)
-    for (key, _), gradient in zip(model.named_parameters(), wanted, strict=True):
-        error = np.linalg.norm(outputs[f"g.{key}"] - gradient.numpy())
-        assert error < 1e-5 * np.linalg.norm(gradient.numpy()), key
+    outputs, expected = case(name).train(x, y), case(name).reference(x, y)
+    assert outputs["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    for key in (key for key in expected if key.startswith("g.")):
+        assert case(name).gradient_error(outputs, {key: expected[key]}) < 1e-5, key
 
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_layer_stays_whole_so_that_its_graph_grows_by_few_nodes_a_step(name: str) -> None:
-    model, graphs = case(name)
+    model, graphs = case(name).model, case(name).graphs
     kinds = [node.op_type for node in onnx.load_model_from_string(graphs.evaluate).graph.node]
     layers = model.get_submodule("layer")
     assert isinstance(layers, nn.RNNBase)
@@ -109,5 +90,5 @@ def test_a_layer_stays_whole_so_that_its_graph_grows_by_few_nodes_a_step(name: s
 
 
 def test_a_layer_with_a_projection_is_left_to_torch() -> None:
-    _, graphs = case("lstm with a projection")
-    assert "LSTM" not in {node.op_type for node in onnx.load_model_from_string(graphs.evaluate).graph.node}
+    graph = case("lstm with a projection").graphs.evaluate
+    assert "LSTM" not in {node.op_type for node in onnx.load_model_from_string(graph).graph.node}
