@@ -41,7 +41,9 @@ class Work(JobPart):
     steps: int = Field(50, ge=1, le=1_000_000, description="optimiser steps a round and device")
     batch_size: int = Field(32, ge=1, le=65_536, description="examples a step")
     learning_rate: float = Field(0.05, gt=0, le=1e3, description="of the first round")
-    final_learning_rate: float = Field(0.05, gt=0, le=1e3, description="of the last round; between them a half cosine")
+    final_learning_rate: float | None = Field(
+        None, gt=0, le=1e3, description="of the last round, between them a half cosine; none: the first round's"
+    )
     optimizer: Literal["sgd", "adam"] = Field("sgd", description="local optimiser, which starts anew every round")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
     nesterov: bool = Field(False, description="Nesterov's form of sgd's momentum")
@@ -70,7 +72,8 @@ class Work(JobPart):
         """Learning rate of a round, counted from 1: a half cosine to the last one, after a linear warm-up."""
         progress = (server_round - 1) / max(1, rounds - 1)
         fall = 0.5 * (1 + math.cos(math.pi * progress))
-        rate = self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * fall
+        final = self.learning_rate if self.final_learning_rate is None else self.final_learning_rate
+        rate = final + (self.learning_rate - final) * fall
         return rate * min(1.0, server_round / (self.warmup_rounds + 1))
 
 

@@ -22,6 +22,10 @@ def test_learning_rate_falls_along_half_a_cosine() -> None:
     assert rates == pytest.approx([0.1, 0.1 - 0.08 * 0.14645, 0.06, 0.02 + 0.08 * 0.14645, 0.02], abs=1e-5)
 
 
+def test_a_rate_without_a_final_one_stays() -> None:
+    assert {Work(learning_rate=0.001).rate_at(server_round, 9) for server_round in range(1, 10)} == {0.001}
+
+
 def test_warm_up_rises_to_the_schedule() -> None:
     plain, warm = Work(learning_rate=0.1), Work(learning_rate=0.1, warmup_rounds=2)
     assert [warm.rate_at(r, 50) / plain.rate_at(r, 50) for r in (1, 2, 3, 4)] == pytest.approx([1 / 3, 2 / 3, 1, 1])

@@ -5,6 +5,7 @@ import pytest
 from flwr.app import Message, MetricRecord, RecordDict
 
 from coordinator.checkpoints import CheckpointStore
+from coordinator.flower_compat import adopt_identity
 from coordinator.job import Downlink, Job, Sieve, Work
 from coordinator.round_offer import RECORD, offer_from_record, offer_to_record
 from coordinator.strategy import SieveStrategy
@@ -71,6 +72,8 @@ def test_first_rounds_offer_no_history() -> None:
 
 
 def test_scores_without_a_count_of_hits_give_a_loss_and_no_accuracy() -> None:
+    adopt_identity(1)
+
     def reply(**figures: int | float) -> Message:
         asked = Message(RecordDict(), 1, "evaluate")
         return Message(RecordDict({"metrics": MetricRecord({"num-examples": 4, **figures})}), reply_to=asked)
