@@ -197,6 +197,8 @@ def reply_to_evaluation(correct: int | None) -> Message:
     assert link.wait_until(lambda: link.fleet.online() == ["eve"], 5)
     for run, unasked in (("other", 5), ("r", 50)):
         say(device, "evt", dump(Evaluated(run=run, server_round=2, loss=0.1, correct=unasked, examples=10)))
+    say(device, "state", dump(Birth(connection=1, agent="a")), "late")
+    assert link.wait_until(lambda: "late" in link.fleet.online(), 5), "what came unasked was not handled first"
     message = Message(RecordDict({RECORD: offer_to_record(offer())}), node_id_of("eve"), "evaluate")
     timer = threading.Timer(
         0.1, say, (device, "evt", dump(Evaluated(run="r", server_round=2, loss=0.1, correct=correct, examples=10)))
