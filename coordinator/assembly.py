@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from coordinator.admission import dense_object_bytes
 from coordinator.bundle_builder import build_bundle
 from coordinator.checkpoints import CheckpointStore
-from coordinator.exported_model import SUFFIX, ExportedModel
+from coordinator.exported_model import LARGEST_BUNDLE_BYTES, SUFFIX, ExportedModel
 from coordinator.intake import Intake
 from coordinator.job import Job
 from coordinator.journal import Journal
@@ -36,8 +36,6 @@ from shared.receiver import Receiver
 from shared.signing import SigningKey
 from shared.spool import FileSpool
 from shared.topics import Topics
-
-LARGEST_BUNDLE_BYTES = 1 << 30
 
 
 def signing_key(file: Path) -> SigningKey:

@@ -62,7 +62,7 @@ SLOW_MILLISECONDS = 5.0
 
 
 def full_cells(seeds: Sequence[int]) -> list[Cell]:
-    """Everything that the claims need, the most important first: two hours on two idle cores."""
+    """Everything that the claims need, the most important first: a hundred minutes on two idle cores."""
     first = seeds[:1]
     cells = [*headline_cells(FULL, work_of(FULL.task), seeds)]
     cells += [*task_cells(FULL.task, work_of(FULL.task), (300, 1000), seeds)]

@@ -11,13 +11,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from coordinator.exported_model import LARGEST_BUNDLE_BYTES
 from coordinator.job import Work
 from shared.bundle import Bundle, open_bundle, read_manifest
 from shared.errors import DataError
 from shared.layout import Layout
 from shared.signing import VerifyKey
 
-LARGEST_BUNDLE_BYTES = 1 << 30
 PIPED_WIDTH = 120
 
 bundle = typer.Typer(help="Bundles by themselves, without a run.", no_args_is_help=True)

@@ -34,7 +34,7 @@ def test_data_in_a_home_folder_is_warned_of_where_the_service_is_installed(unit:
 
 
 def test_every_path_of_the_settings_counts(unit: Path) -> None:
-    assert len(hidden(settings("/run/user/1/data", ca_file="/root/ca.crt"), unit)) == 2
+    assert len(hidden(settings("/run/user/1/data", ca_file="/home/pi/ca.crt"), unit)) == 2
 
 
 def test_paths_that_the_service_sees_are_fine(unit: Path) -> None:
