@@ -17,7 +17,7 @@ import torch
 from coordinator.bench.control_group import ControlGroup
 from coordinator.bench.node_run import NodeRun
 from coordinator.bench.node_task import NodeTask
-from coordinator.bench.process_tree import Watch, tree
+from coordinator.bench.process_tree import Watch, end
 from coordinator.export.step import export_step, initial_weights
 from coordinator.tasks.drill import DRILL
 from shared.errors import TrainerError
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 APP = ROOT / "scripts" / "flower_task"
 HOST = "127.0.0.1"
 PROGRAMS = Path(sys.executable).parent
-START_SECONDS, STOP_SECONDS = 60.0, 10.0
+START_SECONDS = 60.0
 
 Library = Literal["onnxruntime", "torch"]
 
@@ -118,22 +118,7 @@ def _process(command: Sequence[str], folder: Path, name: str) -> Iterator["subpr
         try:
             yield process
         finally:
-            _end(process)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    pids = tree(process.pid)
-    process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    for pid in pids[1:]:
-        try:
-            os.kill(pid, 9)
-        except ProcessLookupError:
-            continue
+            end(process)
 
 
 def _free_port() -> int:

@@ -12,7 +12,7 @@ from coordinator.assembly import signing_key
 from coordinator.bench.control_group import ControlGroup
 from coordinator.bench.node_run import NodeRun
 from coordinator.bench.node_task import NodeTask
-from coordinator.bench.process_tree import Watch
+from coordinator.bench.process_tree import Watch, end
 from coordinator.broker import DevBroker
 from coordinator.client_processes import ClientProcesses
 from coordinator.tasks.task import export_folder
@@ -93,8 +93,7 @@ def _coordinator(
         try:
             yield process
         finally:
-            process.terminate()
-            process.wait()
+            end(process)
 
 
 def _accepted(journal: Path) -> Callable[[], int]:

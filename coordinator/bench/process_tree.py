@@ -1,6 +1,8 @@
 """What a process and all that it started take: memory, processor time, bytes written to disk; from procfs."""
 
 import os
+import signal
+import subprocess
 import threading
 from collections import defaultdict
 from contextlib import suppress
@@ -13,6 +15,8 @@ PROC = Path("/proc")
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 RSS_SECONDS = 0.02
+STOP_SECONDS = 20.0
+"""For a process to leave by itself."""
 RSS_PER_PSS = 10
 STATE, PARENT, USER_TICKS, SYSTEM_TICKS, BURIED_USER_TICKS, BURIED_SYSTEM_TICKS, RSS_PAGES = 0, 1, 11, 12, 13, 14, 21
 """Places in /proc/PID/stat after the command's closing bracket."""
@@ -52,6 +56,20 @@ def tree(root: int) -> list[int]:
     for pid in found:
         found.extend(children[pid])
     return found
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """End a process, by force once it had time to leave by itself, and whatever of its descendants lives on."""
+    pids = tree(process.pid)
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(STOP_SECONDS)
+    for pid in pids[1:]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 class Watch:

@@ -30,6 +30,9 @@ LOG_TAIL_BYTES = 2000
 # interpreter is qemu, which runs the shell of the root, which starts qemu with Python, under the script's own name.
 WRAPPER = f'#!/usr/bin/{QEMU} /bin/sh\nexec /usr/bin/{QEMU} -0 "$0" /usr/bin/python{PYTHON} "$@"\n'
 
+CALL_SECONDS = 1800.0
+"""For the longest program that makes a root, which downloads a system."""
+
 # What onnxruntime reads of a Raspberry Pi 4. The host's own /sys and /proc/cpuinfo make its aarch64 build crash.
 CORES = 4
 CORE = """\
@@ -59,7 +62,8 @@ def why_not(cache: Path) -> str | None:
     for program, package in needed.items():
         if shutil.which(program) is None:
             return f"{program} is not installed: apt install {package}"
-    if subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode:  # noqa: S607
+    trial = ["unshare", "--mount", "true"]
+    if subprocess.run(trial, check=False, capture_output=True, timeout=CALL_SECONDS).returncode:
         return "the kernel refuses a mount namespace (unshare --mount): call it outside of a restricted container"
     return None
 
@@ -112,7 +116,7 @@ def _debootstrap(root: Path, log: IO[bytes]) -> None:
 def _mirror() -> list[str]:
     wanted = ["Created-By: Packages", f"Codename: {SUITE}", "Origin: Debian", "Component: main"]
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", *wanted]
-    known = subprocess.run(command, check=False, capture_output=True, text=True).stdout.split()
+    known = subprocess.run(command, check=False, capture_output=True, text=True, timeout=CALL_SECONDS).stdout.split()
     return known[:1]
 
 
@@ -166,8 +170,15 @@ def _furnish(root: Path) -> None:
 
 
 def _called(command: Sequence[str], log: IO[bytes], out: IO[bytes] | None = None) -> None:
-    """Run a program to its end; raises `RunError` with the last of its output where it fails."""
-    ended = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=out or log, stderr=log)
+    """Run a program to its end; raises `RunError` with the last of its output where it fails or takes too long."""
+    try:
+        ended = subprocess.run(
+            command, check=False, stdin=subprocess.DEVNULL, stdout=out or log, stderr=log, timeout=CALL_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise RunError(
+            f"{command[0]} did not end within {CALL_SECONDS:g} s: see whether its downloads get on"
+        ) from None
     if ended.returncode:
         log.seek(0)
         said = log.read()[-LOG_TAIL_BYTES:].decode(errors="replace").strip()

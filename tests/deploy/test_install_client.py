@@ -131,7 +131,7 @@ def refused(done: "subprocess.CompletedProcess[str]", code: int) -> str:
 def test_script_passes_the_checks_of_its_shells(shell: tuple[str, ...]) -> None:
     if shutil.which(shell[0]) is None:
         pytest.skip(f"{shell[0]} is not installed")
-    done = subprocess.run([*shell, str(SCRIPT)], capture_output=True, text=True)
+    done = subprocess.run([*shell, str(SCRIPT)], capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -54,7 +54,7 @@ def words(key: str) -> list[str]:
 def calls_of(group: str) -> frozenset[str]:
     """The system calls of one of systemd's groups, those of the groups within it too."""
     command = ["systemd-analyze", "syscall-filter", "--no-pager", group]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=SECONDS)
     entries = [
         line.strip() for line in done.stdout.splitlines()[1:] if line.strip() and not line.strip().startswith("#")
     ]
