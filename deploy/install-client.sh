@@ -4,7 +4,6 @@
 set -eu
 umask 022
 
-RELEASE=0.1.0
 # When this release was made, in seconds since 1970. A board whose clock is behind it refuses every certificate.
 RELEASE_SECONDS=1795651200 # 2026-11-26
 RELEASE_DAY=2026-11-26
@@ -16,7 +15,7 @@ usage: install-client.sh [options]
 
   --wheel FILE      install this wheel of gradsieve; what it depends on comes from pip's package index
   --offline DIR     install from the wheels in DIR alone, without a network
-                    (without either: the checkout that this script lies in, else pip's package index)
+                    (without either: the checkout that this script lies in)
   --prefix DIR      where the program goes (default /opt/gradsieve)
   --dry-run         check, say what would be done, and do nothing
   --uninstall       remove program and service; settings and state stay
@@ -193,7 +192,8 @@ find_package() {
         checkout=$(cd "$here/.." && pwd)
         package="${checkout}[edge]" content=$(checksum_of_checkout)
     else
-        package="gradsieve[edge]==$RELEASE" content=$package
+        # Never by name alone from an index: as root, whoever holds the name there would be run.
+        refuse 17 "neither a checkout around this script nor a wheel: name one by --wheel or --offline"
     fi
     interpreter=$("$python" -c 'import sys; print(sys.version)')
     wanted=venv-$(printf '%s %s\n' "$content" "$interpreter" | cksum | cut -d ' ' -f 1)
