@@ -49,13 +49,17 @@ def signing_key(file: Path) -> SigningKey:
     return key
 
 
-def prepare(job: Job, folder: RunFolder, key: SigningKey) -> None:
-    """Make what a run needs and does not change: initial weights and signed bundle, or take those of an export."""
+def first_bundle(job: Job, key: SigningKey) -> tuple[bytes, F32]:
+    """The signed bundle of a job's task and its initial weights float32 `[size]`, or those of an export."""
     if job.task.endswith(SUFFIX):
-        bundle, initial = ExportedModel(Path(job.task)).read(key.verify_key)
-    else:
-        grown = job.downlink.first_model == "grown"
-        bundle, initial = build_bundle(task_by_name(job.task), job.seed, key, job.work.batch_size, grown=grown)
+        return ExportedModel(Path(job.task)).read(key.verify_key)
+    grown = job.downlink.first_model == "grown"
+    return build_bundle(task_by_name(job.task), job.seed, key, job.work.batch_size, grown=grown)
+
+
+def prepare(job: Job, folder: RunFolder, key: SigningKey) -> None:
+    """Make what a run needs and does not change: initial weights and signed bundle."""
+    bundle, initial = first_bundle(job, key)
     folder.initial.write_bytes(model_bytes(initial))
     folder.bundle.write_bytes(bundle)
 
@@ -98,8 +102,8 @@ def assembled_run(
         if not folder.journal.exists():
             prepare(job, folder, key)
         with closing(Journal.open(folder.journal)) as journal:
-            run = _enter(journal, job, folder)
-            strategy, intake = _strategy(job, run, folder, key), Intake(journal, run)
+            run = enter_run(journal, job, folder)
+            strategy, intake = strategy_of(job, run, folder, key), Intake(journal, run)
             largest_update_bytes = dense_object_bytes(strategy.layout)
             with connected_link(settings, key, folder, largest_update_bytes) as link:
                 grid = MqttGrid(link, intake=intake, grace_seconds=job.fleet.grace_seconds)
@@ -109,8 +113,8 @@ def assembled_run(
                 yield Run(job, strategy, journal, checkpoints, link, grid, intake, on_progress, on_closed)
 
 
-def _enter(journal: Journal, job: Job, folder: RunFolder) -> str:
-    """The id of the folder's run, which is taken up again, or entered under a new id where there is none."""
+def enter_run(journal: Journal, job: Job, folder: RunFolder) -> str:
+    """Give the id of the folder's run, which is taken up again, or entered under a new id where there is none."""
     records = journal.runs()
     run = records[-1].run if records else f"{job.name}-{uuid4().hex[:6]}"
     if records:
@@ -137,7 +141,8 @@ def _check_same_job(job: Job, job_json: str, folder: RunFolder) -> None:
         )
 
 
-def _strategy(job: Job, run: str, folder: RunFolder, key: SigningKey) -> SieveStrategy:
+def strategy_of(job: Job, run: str, folder: RunFolder, key: SigningKey) -> SieveStrategy:
+    """The strategy of a run, from the bundle and the initial weights in its folder; raises `RunError`."""
     remedy = "resume with the key_file and the files that the run began with"
     try:
         bundle, weights = folder.bundle.read_bytes(), folder.initial.read_bytes()

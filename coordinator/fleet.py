@@ -1,5 +1,6 @@
 """Which devices are alive: births, deaths and leases. Pure: time comes in as an argument."""
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -38,12 +39,16 @@ class Fleet:
     """All devices heard of since this coordinator started."""
 
     devices: dict[str, Device] = field(default_factory=dict)
+    lease_seconds: float = LEASE_SECONDS
+    _online: set[str] = field(default_factory=set)
+    _gone: set[str] = field(default_factory=set)
 
     def born(self, name: str, birth: Birth, now: float) -> bool:
         """Take a birth; True when the device was not online with this connection before."""
         device = self._heard(name, now)
         fresh = not device.online or birth.connection != device.connection
-        device.connection, device.online = birth.connection, True
+        device.connection = birth.connection
+        self._arrive(device)
         device.profile, device.agent = birth.profile, birth.agent
         if fresh:
             device.readiness, device.reasons = "go", ()
@@ -54,12 +59,13 @@ class Fleet:
         device = self.devices.get(name)
         if device is None or not device.online or death.connection < device.connection:
             return False
-        device.online, device.gone_since = False, now
+        self._leave(device, now)
         return True
 
     def expect(self, name: str, now: float) -> None:
         """Count a device that was never heard of as gone from `now` on, so that nobody waits for it for ever."""
-        self.devices.setdefault(name, Device(name, gone_since=now, last_heard=now))
+        if name not in self.devices:
+            self._add(Device(name, gone_since=now, last_heard=now))
 
     def heard(self, name: str, now: float, packet_bytes: int) -> bool:
         """Renew the lease of a device by any message of its own; False when it never stated itself.
@@ -86,14 +92,23 @@ class Fleet:
 
     def expire(self, now: float) -> list[str]:
         """Devices whose lease ran out by `now`; each is named once."""
-        late = [d for d in self.devices.values() if d.online and now - d.last_heard > LEASE_SECONDS]
+        late = [d for d in self.devices.values() if d.online and now - d.last_heard > self.lease_seconds]
         for device in late:
-            device.online, device.gone_since = False, now
+            self._leave(device, now)
         return [device.name for device in late]
+
+    @property
+    def online_count(self) -> int:
+        """How many devices are there; unlike the list of them, it costs nothing to ask."""
+        return len(self._online)
 
     def online(self) -> list[str]:
         """Names of the devices that are there, sorted."""
-        return sorted(device.name for device in self.devices.values() if device.online)
+        return sorted(self._online)
+
+    def away(self, names: AbstractSet[str]) -> AbstractSet[str]:
+        """Those of `names` that are known and not there."""
+        return names & self._gone
 
     def ready(self) -> list[str]:
         """Names of the devices that can be given work, sorted: those that are there and do not say that they stop."""
@@ -109,6 +124,21 @@ class Fleet:
             raise MessageError(
                 f"{MOST_DEVICES} devices are known already: let the broker's access rules keep others out"
             )
-        device = self.devices.setdefault(name, Device(name, gone_since=now))
+        device = self.devices.get(name) or self._add(Device(name, gone_since=now))
         device.last_heard = now
         return device
+
+    def _add(self, device: Device) -> Device:
+        self.devices[device.name] = device
+        self._gone.add(device.name)
+        return device
+
+    def _arrive(self, device: Device) -> None:
+        device.online = True
+        self._online.add(device.name)
+        self._gone.discard(device.name)
+
+    def _leave(self, device: Device, now: float) -> None:
+        device.online, device.gone_since = False, now
+        self._online.discard(device.name)
+        self._gone.add(device.name)

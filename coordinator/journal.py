@@ -44,9 +44,12 @@ class Journal:
         self._clock = clock
 
     @classmethod
-    def open(cls, path: Path, clock: Callable[[], float] = time.time) -> Self:
-        """Open or create the journal at `path`; `RunError` when it is damaged, locked, or from a newer version."""
-        return cls(JournalFile.open(path), clock)
+    def open(cls, path: Path, clock: Callable[[], float] = time.time, *, durable: bool = True) -> Self:
+        """Open or create the journal at `path`; `RunError` when it is damaged, locked, or from a newer version.
+
+        One that is not `durable` survives the end of the process but no power cut: for runs that can be had again.
+        """
+        return cls(JournalFile.open(path, durable=durable), clock)
 
     def close(self) -> None:
         """Close the file; no method may be called afterwards."""

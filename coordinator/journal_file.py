@@ -24,8 +24,11 @@ class JournalFile:
         self._lock = threading.RLock()
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Open or create the file; `RunError` when it is damaged, locked, not writable, or from a newer version."""
+    def open(cls, path: Path, *, durable: bool = True) -> Self:
+        """Open or create the file, one that is not `durable` without waiting for the disk.
+
+        Raises `RunError` when it is damaged, locked, not writable, or from a newer version.
+        """
         try:
             connection = sqlite3.connect(
                 path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
@@ -33,7 +36,7 @@ class JournalFile:
         except sqlite3.Error as error:
             raise RunError(f"journal {path} cannot be opened: {error}; check the state directory") from error
         try:
-            _prepare(connection, path)
+            _prepare(connection, path, durable)
         except sqlite3.Error as error:
             connection.close()
             raise RunError(f"journal {path} is not usable: {error}; restore it from a backup") from error
@@ -73,10 +76,10 @@ class JournalFile:
                 raise RunError(f"journal {self.path}: {error}; restore a backup") from error
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path, durable: bool) -> None:
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA trusted_schema = OFF")
     found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from coordinator.complaints import Complaints
-from coordinator.fleet import Fleet
+from coordinator.fleet import LEASE_SECONDS, Fleet
 from coordinator.publisher import Publisher
 from shared.errors import FrameError, MessageError, RemoteError, RunError
 from shared.frame import FrameKind, unpack_frame
@@ -78,9 +78,11 @@ class Link:
         receiver: Receiver,
         jitter: Callable[[], float],
         clock: Callable[[], float] = time.monotonic,
+        tick_seconds: float = TICK_SECONDS,
+        lease_seconds: float = LEASE_SECONDS,
     ) -> None:
         self.transport = transport
-        self.fleet = Fleet()
+        self.fleet = Fleet(lease_seconds=lease_seconds)
         self.publisher = publisher
         self.changed = threading.Condition(threading.RLock())
         self.connected: Connected | None = None
@@ -88,7 +90,7 @@ class Link:
         self._topics = topics
         self._receiver = receiver
         self._jitter = jitter
-        self._clock = clock
+        self._clock, self._tick_seconds, self._next_tick = clock, tick_seconds, clock()
         self._handler: LinkHandler | None = None
         self._senders: dict[str, list[Sender]] = {}
         self._complaints = Complaints()
@@ -150,18 +152,21 @@ class Link:
                 self.changed.notify_all()
 
     def _serve(self) -> None:
-        next_tick = self._clock()
         while not self._stopping.is_set():
-            event = self.transport.receive(max(0.0, next_tick - self._clock()))
-            with self.changed:
-                if isinstance(event, Received):
-                    self._on_message(event)
-                elif event is not None:
-                    self._on_transport(event)
-                if self._clock() >= next_tick:
-                    next_tick = self._clock() + TICK_SECONDS
-                    self._on_tick()
-                self.changed.notify_all()
+            self._step(self._next_tick)
+
+    def _step(self, until: float) -> None:
+        """Wait for one event, at most until this time on the clock, and do all that is due."""
+        event = self.transport.receive(max(0.0, min(until, self._next_tick) - self._clock()))
+        with self.changed:
+            if isinstance(event, Received):
+                self._on_message(event)
+            elif event is not None:
+                self._on_transport(event)
+            if self._clock() >= self._next_tick:
+                self._next_tick = self._clock() + self._tick_seconds
+                self._on_tick()
+            self.changed.notify_all()
 
     def _on_transport(self, event: Connected | Disconnected | Subscribed | Refused) -> None:
         match event:

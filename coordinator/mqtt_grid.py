@@ -36,6 +36,7 @@ ERROR_LOST, ERROR_REFUSED, ERROR_TROUBLE, ERROR_LATE = 1001, 1002, 1003, 1004
 class Pending:
     """One message that waits for its reply; `expires` is on the grid's monotonic clock."""
 
+    id: str
     device: str
     message: Message
     expires: float
@@ -71,6 +72,7 @@ class MqttGrid(Grid):
         self._grace_seconds = grace_seconds
         self._clock = clock
         self._pending: dict[str, Pending] = {}
+        self._open: dict[str, dict[str, Pending]] = {}
         self._announced: tuple[str, int] | None = None
         self._cohort: list[str] | None = None
         self._names: dict[int, str] = {}
@@ -129,13 +131,16 @@ class MqttGrid(Grid):
         """
         seconds = min(timeout or LONGEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS)
         ids = [self._push(message, self._clock() + seconds) for message in messages]
-        if not self._link.wait_until(lambda: self._all_replied(ids), seconds):
-            late = _some([p.device for p in map(self._pending.__getitem__, ids) if not (p.reply or self._answered(p))])
+        waiting = list(ids)
+        if not self._link.wait_until(lambda: self._all_answered(waiting), seconds):
+            late = _some([self._pending[key].device for key in ids if self._is_open(key)])
             if self._link.connected is None:
                 away = f"while the broker was away ({self._link.last_disconnect})"
                 raise BrokerUnreachable(f"waited {seconds:.0f} s for {late} {away}: resume the run when it is back")
             log.warning("deadline of %.0f s passed: no answer from %s", seconds, late)
         with self._link.changed:
+            for key in ids:
+                self._close(key)
             pending = sorted((self._pending.pop(key) for key in ids), key=lambda p: p.device)
             for unanswered in pending:
                 if unanswered.reply is None or unanswered.reply.has_error():
@@ -150,27 +155,33 @@ class MqttGrid(Grid):
             return self._on_flower_reply(device, content)
         if self._intake is None:
             return Ruling(Verdict.UNSUPPORTED, "this coordinator runs Flower apps only")
-        return self._intake.take(device, content)
+        ruling = self._intake.take(device, content)
+        refusal = self._intake.refusal(device)
+        for pending in self._open_of(device):
+            if self._answered(pending):
+                self._close(pending.id)
+            elif refusal and self._takes_updates(pending):
+                self._reply(pending, _error(pending, ERROR_REFUSED, refusal))
+        return ruling
 
     def on_birth(self, device: str) -> None:
         """Repeat the command of a device that still owes an answer: its connection may have lost it."""
-        for pending in self._pending.values():
-            if pending.device == device and pending.reply is None and pending.manifest:
-                self._command(pending)
+        for pending in self._open_of(device):
+            self._command(pending)
 
     def on_event(self, device: str, event: Evaluated | Trouble) -> None:
         """An evaluation result answers its message; a trouble ends the wait for that device."""
-        for pending in self._pending.values():
-            if pending.device != device or pending.reply is not None or pending.manifest is None:
+        for pending in self._open_of(device):
+            if pending.manifest is None:
                 continue
             run, server_round = pending.manifest.run, pending.manifest.server_round
             if event.run not in (None, run) or event.server_round not in (None, server_round):
                 continue
             if isinstance(event, Evaluated):
                 if pending.category == "evaluate":
-                    pending.reply = _evaluation(pending, event)
+                    self._reply(pending, _evaluation(pending, event))
             elif event.code != "wrong_message":
-                pending.reply = _error(pending, ERROR_TROUBLE, f"{event.code}: {event.text}")
+                self._reply(pending, _error(pending, ERROR_TROUBLE, f"{event.code}: {event.text}"))
 
     def on_complaint(self, text: str) -> None:
         """Into the run's journal, for `status` and report."""
@@ -183,15 +194,18 @@ class MqttGrid(Grid):
         with self._link.changed:
             device = self._device_of(message.metadata.dst_node_id)
             offer = offer_from_record(message.content)
-            pending = Pending(device, message, expires, offer.manifest if offer else None)
+            pending = Pending(message_id, device, message, expires, offer.manifest if offer else None)
             self._pending[message_id] = pending
+            self._open.setdefault(device, {})[message_id] = pending
             if offer is None:
                 self._link.send_object(device, message_to_bytes(message))
             else:
                 if self._announced != (offer.manifest.run, offer.manifest.server_round):
                     self._link.publisher.announce(offer)
                     self._announced = (offer.manifest.run, offer.manifest.server_round)
-                if not self._answered(pending):
+                if self._answered(pending):
+                    self._close(message_id)
+                else:
                     self._command(pending)
         return message_id
 
@@ -213,20 +227,41 @@ class MqttGrid(Grid):
             return self._names[node_id]
         raise RunError(f"no device has Flower node id {node_id}: get the ids from get_node_ids()")
 
-    def _all_replied(self, ids: list[str]) -> bool:
+    def _all_answered(self, waiting: list[str]) -> bool:
+        """True once none of `waiting` is open; those found answered leave the list and are not looked at again."""
         self._collect()
-        return all(self._pending[key].reply is not None or self._answered(self._pending[key]) for key in ids)
+        while waiting and not self._is_open(waiting[-1]):
+            waiting.pop()
+        return not waiting
 
     def _collect(self) -> None:
-        """Turn what is known of silent devices into Error replies."""
-        now = self._clock()
-        for pending in self._pending.values():
-            if pending.reply is not None or self._answered(pending):
-                continue
-            if self._takes_updates(pending) and self._intake and (why := self._intake.refusal(pending.device)):
-                pending.reply = _error(pending, ERROR_REFUSED, why)
-            elif self._link.connected and self._link.fleet.gone_for(pending.device, now) > self._grace_seconds:
-                pending.reply = _error(pending, ERROR_LOST, "went offline")
+        """Turn the silence of devices that are away into Error replies."""
+        if self._link.connected is None:
+            return
+        now, fleet = self._clock(), self._link.fleet
+        for device in fleet.away(self._open.keys()):
+            if fleet.gone_for(device, now) > self._grace_seconds:
+                for pending in self._open_of(device):
+                    self._reply(pending, _error(pending, ERROR_LOST, "went offline"))
+
+    def _open_of(self, device: str) -> list[Pending]:
+        """The messages to a device that wait for its answer."""
+        return list(self._open.get(device, {}).values())
+
+    def _is_open(self, message_id: str) -> bool:
+        return message_id in self._open.get(self._pending[message_id].device, {})
+
+    def _reply(self, pending: Pending, reply: Message) -> None:
+        pending.reply = reply
+        self._close(pending.id)
+
+    def _close(self, message_id: str) -> None:
+        """Wait for this answer no more."""
+        device = self._pending[message_id].device
+        if of_device := self._open.get(device):
+            of_device.pop(message_id, None)
+            if not of_device:
+                del self._open[device]
 
     def _takes_updates(self, pending: Pending) -> bool:
         return pending.manifest is not None and pending.category == "train"
@@ -261,7 +296,7 @@ class MqttGrid(Grid):
             return Ruling(Verdict.REFUSED, "the reply names another node than its topic")
         if pending.reply is not None:
             return Ruling(Verdict.DUPLICATE, "already replied")
-        pending.reply = reply
+        self._reply(pending, reply)
         return Ruling(Verdict.DONE)
 
 

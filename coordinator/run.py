@@ -166,7 +166,9 @@ class Run:
         seconds = self.job.fleet.gather_seconds
 
         def enough() -> bool:
-            return self._link.connected is not None and len(self._grid.devices()) >= wanted
+            if self._link.connected is None or self._link.fleet.online_count < wanted:
+                return False
+            return len(self._grid.devices()) >= wanted
 
         if not self._link.wait_until(enough, 0):
             online = len(self._grid.devices())
@@ -229,11 +231,16 @@ class Run:
             for name in wanted:
                 self._link.command(name, CancelCommand(run=self.id))
             self._link.publisher.withdraw(self.id)
-        devices = self._link.fleet.devices
-        self._link.wait_until(
-            lambda: all(devices[n].heartbeats >= k or not devices[n].online for n, k in wanted.items()),
-            FAREWELL_SECONDS,
-        )
+        devices, waiting = self._link.fleet.devices, list(wanted)
+
+        def all_told() -> bool:
+            while waiting and (
+                devices[waiting[-1]].heartbeats >= wanted[waiting[-1]] or not devices[waiting[-1]].online
+            ):
+                waiting.pop()
+            return not waiting
+
+        self._link.wait_until(all_told, FAREWELL_SECONDS)
 
     def _traffic(self) -> dict[str, float]:
         """Bytes of whole MQTT packets on the coordinator's transport since the last round closed."""

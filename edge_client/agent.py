@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -27,22 +27,26 @@ from edge_client.consent import Consent
 from edge_client.gate import Reading, decide
 from edge_client.memory import SHARED_WITH_AGENT_BYTES, available_bytes, folder_bytes, peak_rss_bytes
 from edge_client.orders import Answer, Failed, Order, Trained, failed
-from edge_client.outbox import Outbox
 from edge_client.pending import PendingUpdate
 from edge_client.policy import Policy
 from edge_client.presence import Identity
 from edge_client.session import Limits, Session
 from edge_client.settings import EdgeSettings
+from edge_client.state_keeper import StateKeeper
 from edge_client.supervisor import Supervisor, Unsupervised
 from edge_client.trainer import Trainer
 from shared.bundle import open_bundle
 from shared.errors import BrokerUnreachable, BundleError, SignatureError
 from shared.messages import LONGEST_REASON, MOST_REASONS, Heartbeat, dump
+from shared.signing import VerifyKey
 from shared.tcp_bytes import TcpBytes
 from shared.topics import Topics
 from shared.transport import Connected, Disconnected, Publication, Transport, TransportEvent
 
 log = logging.getLogger(__name__)
+
+BundleCheck = Callable[[bytes, Sequence[VerifyKey], int, int | None, int], object]
+"""What `shared.bundle.open_bundle` does: raises `BundleError` or `SignatureError` where an archive is refused."""
 
 LONGEST_WAIT_SECONDS = 1.0
 READING_SECONDS = 10.0
@@ -66,7 +70,7 @@ class Agent:
     def __init__(
         self,
         settings: EdgeSettings,
-        outbox: Outbox,
+        outbox: StateKeeper,
         transport: Transport,
         trainer: Trainer,
         *,
@@ -77,6 +81,7 @@ class Agent:
         read_board: Callable[[], Reading] = Reading,
         tcp_bytes: Callable[[], TcpBytes | None] = lambda: None,
         supervisor: Supervisor | None = None,
+        check_bundle: BundleCheck = open_bundle,
     ) -> None:
         self._settings = settings
         self._outbox = outbox
@@ -85,6 +90,7 @@ class Agent:
         self._clock = clock
         self._tcp_bytes = tcp_bytes
         self._supervisor = supervisor or Unsupervised()
+        self._open_bundle = check_bundle
         self._read_board, self._next_reading = read_board, -math.inf
         self._trusted = settings.signer_keys()
         self._identity = Identity(settings.name, Topics(settings.topic_root), outbox.next_connection(), agent_version())
@@ -97,6 +103,10 @@ class Agent:
     def phase(self) -> str:
         """What the device is doing or waiting for."""
         return self._session.phase
+
+    def next_wake(self) -> float:
+        """When `step` has something to do though nothing happens; infinity for never."""
+        return self._session.next_wake()
 
     def run(self, stop: threading.Event, connect_seconds: float | None = None) -> None:
         """Serve until `stop` is set, then leave cleanly.
@@ -204,7 +214,7 @@ class Agent:
     def _check_bundle(self, digest: str, archive: bytes) -> str | None:
         """Keep a good bundle; returns why a bad one is refused."""
         try:
-            open_bundle(
+            self._open_bundle(
                 archive,
                 self._trusted,
                 self._settings.largest_bundle_bytes,

@@ -9,7 +9,6 @@ from edge_client.allotment import Allotment
 from edge_client.data import DataSource
 from edge_client.local_round import carried_over, run_round, unforeseeable
 from edge_client.memory import available_bytes, rss_bytes
-from edge_client.model_file import ModelFile
 from edge_client.orders import (
     Answer,
     EvaluateOrder,
@@ -22,8 +21,9 @@ from edge_client.orders import (
     TroubleCode,
     failed,
 )
-from edge_client.pending import PendingStore, PendingUpdate
+from edge_client.pending import PendingUpdate
 from edge_client.privacy_account import PrivacyAccount, read_account, write_account
+from edge_client.room import FolderRoom, KeptModel, Room, UpdateStore
 from edge_client.sensors import celsius
 from edge_client.task import Task, read_archive
 from shared.bundle import BundleManifest, check_memory
@@ -56,7 +56,8 @@ class InlineTrainer:
     """Carries out each order within `submit`; the last bundle's sessions and data stay loaded between orders.
 
     `clock` is monotonic, in seconds. `noise` makes the generator of an update's noise, where the device's rules ask for
-    any; `celsius` reads the board's temperature.
+    any; `celsius` reads the board's temperature. `room` gives what is kept of a run, by its id, and `load` the task in
+    an archive: without them they are the folders of the state directory and one task at a time.
     """
 
     def __init__(
@@ -66,9 +67,13 @@ class InlineTrainer:
         clock: Callable[[], float],
         noise: Callable[[], np.random.Generator] = unforeseeable,
         celsius: Callable[[], float | None] = celsius,
+        room: Callable[[str], Room] | None = None,
+        load: Callable[[Path], Task] | None = None,
     ) -> None:
         self._state_dir, self._source, self._clock, self._noise = state_dir, source, clock, noise
         self._celsius = celsius
+        self._room = room or (lambda run: FolderRoom(state_dir / "runs" / run))
+        self._task = load or self._load
         self._answers: list[Answer] = []
         self._loaded: tuple[str, Task] | None = None
 
@@ -98,13 +103,12 @@ class InlineTrainer:
         self._loaded = None
 
     def _carry_out(self, order: Order, deadline: float) -> Answer:
-        folder = self._state_dir / "runs" / order.run
-        folder.mkdir(parents=True, exist_ok=True)
-        store = PendingStore(folder)
+        room = self._room(order.run)
+        store = room.updates
         if isinstance(order, TrainOrder) and (answer := _known(order, store)):
             return answer
         task = self._task(Path(order.bundle))
-        kept = ModelFile(folder, task.layout)
+        kept = room.model(task.layout)
         kept.begin(task.growth)
         model = _model(order, kept)
         if model is None:
@@ -120,7 +124,7 @@ class InlineTrainer:
             text = f"the board got above {order.rules.hottest_celsius:g} °C before the first step"
             raise Declined(text, DeclineReason.CONDITION) from None
 
-    def _train(self, order: TrainOrder, task: Task, model: F32, store: PendingStore, allotment: Allotment) -> Trained:
+    def _train(self, order: TrainOrder, task: Task, model: F32, store: UpdateStore, allotment: Allotment) -> Trained:
         """Commit an update; a noised one is accounted for first, so that a crash in between counts too much."""
         terms, work = order.rules.privacy, order.work
         account = read_account(self._state_dir) if terms else PrivacyAccount()
@@ -155,7 +159,7 @@ class InlineTrainer:
             update={"privacy": spent, "ended_by": allotment.ended_by, "label_counts": result.label_counts}
         )
 
-    def _task(self, archive: Path) -> Task:
+    def _load(self, archive: Path) -> Task:
         if self._loaded is None or self._loaded[0] != archive.stem:
             self._loaded = None
             bundle = read_archive(archive)
@@ -170,7 +174,7 @@ def _check_room(manifest: BundleManifest) -> None:
     check_memory(manifest.name, missing, available_bytes())
 
 
-def _known(order: TrainOrder, store: PendingStore) -> Answer | None:
+def _known(order: TrainOrder, store: UpdateStore) -> Answer | None:
     """The answer that is clear without any training."""
     update = store.read()
     if update is None:
@@ -183,7 +187,7 @@ def _known(order: TrainOrder, store: PendingStore) -> Answer | None:
     return None
 
 
-def _model(order: Order, kept: ModelFile) -> F32 | None:
+def _model(order: Order, kept: KeptModel) -> F32 | None:
     """The model that the order is about, by the shortest way."""
     model = kept.load(order.target)
     if model is None and order.model is not None:

@@ -10,7 +10,8 @@ import numpy as np
 from edge_client.batches import batch_order, shuffled
 from edge_client.noise import privatize
 from edge_client.orders import LocalRules, TrainOrder
-from edge_client.pending import PendingStore, PendingUpdate
+from edge_client.pending import PendingUpdate
+from edge_client.room import UpdateStore
 from edge_client.runtime import Score
 from edge_client.task import Task
 from shared.compression.history import SendHistory
@@ -114,7 +115,7 @@ def run_round(
 
 
 def carried_over(
-    store: PendingStore, layout: Layout, codec: str, server_round: int, *, private: bool = False
+    store: UpdateStore, layout: Layout, codec: str, server_round: int, *, private: bool = False
 ) -> Carried:
     """What `codec` kept after the run's last update, with that update owed again if it was refused.
 

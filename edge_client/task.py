@@ -1,7 +1,9 @@
 """A bundle made ready for work: its graphs, its layout, and the local data cut the way it says."""
 
 import hashlib
+from copy import copy
 from pathlib import Path
+from typing import Self
 
 import onnxruntime
 from pydantic import ValidationError
@@ -34,6 +36,18 @@ class Task:
             raise BundleError(f"bundle {manifest.name}: train.onnx or eval.onnx is not in it: export it again")
         self.layout, self.growth = Layout.of(list(manifest.layout)), manifest.growth
         self.runtime: Runtime = OnnxRuntime(bundle.files["train.onnx"], bundle.files["eval.onnx"], self.layout)
+
+    def with_source(self, source: DataSource) -> Self:
+        """The same task on other data: sessions are shared."""
+        other = copy(self)
+        other._source, other._split = source, None
+        return other
+
+    def with_split(self, split: Split) -> Self:
+        """The same task on these very examples: sessions are shared."""
+        other = copy(self)
+        other._split = 0, split
+        return other
 
     @property
     def split(self) -> Split:

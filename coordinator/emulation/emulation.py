@@ -1,0 +1,144 @@
+"""A job on an emulated fleet, from its data to its figures: the run of every fleet, on a virtual clock."""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from coordinator.admission import dense_object_bytes
+from coordinator.assembly import enter_run, signing_key, strategy_of
+from coordinator.checkpoints import CheckpointStore
+from coordinator.emulation.fleet_process import FleetProcess
+from coordinator.emulation.fleet_transport import FleetTransport
+from coordinator.emulation.population import Population
+from coordinator.emulation.stepped_link import SteppedLink
+from coordinator.export.flops import example_flops
+from coordinator.exported_model import LARGEST_BUNDLE_BYTES
+from coordinator.intake import Intake
+from coordinator.job import Job
+from coordinator.journal import Journal
+from coordinator.mqtt_grid import MqttGrid
+from coordinator.publisher import Publisher
+from coordinator.records import RoundRecord
+from coordinator.run import Progress, Run
+from coordinator.run_folder import RunFolder
+from coordinator.server_model import model_bytes
+from coordinator.strategy import SieveStrategy
+from shared.bundle import open_bundle
+from shared.compression.history import SendHistory
+from shared.compression.registry import memory_by_codec
+from shared.device_profile import DeviceProfile
+from shared.fleet_brief import FleetBrief, Sizes
+from shared.layout import Layout
+from shared.receiver import Receiver
+from shared.signing import SigningKey
+from shared.spool import MemorySpool
+from shared.topics import Topics
+
+TICK_SECONDS = 60.0
+"""Virtual time between two rounds of housekeeping: no packet is lost here, so nothing waits for it."""
+CHUNK_BYTES = 65_536
+PLAN_ROOM_BYTES = 1 << 16
+LARGEST_RECENT_BYTES = 64
+
+
+@dataclass
+class EmulatedRun:
+    """A run that is ready to execute, and the fleet it talks to."""
+
+    run: Run
+    transport: FleetTransport
+    process: FleetProcess
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is emulated: a job, the devices and their data, what kinds of devices they are, and who trains for them."""
+
+    job: Job
+    population: Population
+    profiles: Sequence[DeviceProfile] = (DeviceProfile(),)
+    workers: int = 2
+
+
+@contextmanager
+def emulated_run(
+    setup: Setup,
+    folder: RunFolder,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_closed: Callable[[RoundRecord], None] = lambda record: None,
+) -> Iterator[EmulatedRun]:
+    """A run on a fleet that is emulated until the block ends; the folder must be new."""
+    torch.set_num_threads(1)
+    job, began_seconds = setup.job, time.time()
+    with FleetProcess(setup.workers, folder.path / "fleet.log") as process:
+        transport = FleetTransport(process.stream)
+        key = signing_key(folder.path / "coordinator.key")
+        bundle, initial = setup.population.bundle(job, key)
+        folder.initial.write_bytes(model_bytes(initial))
+        folder.bundle.write_bytes(bundle)
+        with closing(Journal.open(folder.journal, _Calendar(transport, began_seconds), durable=False)) as journal:
+            run_id = enter_run(journal, job, folder)
+            strategy, intake = strategy_of(job, run_id, folder, key), Intake(journal, run_id)
+            transport.begin(_brief(setup, folder, key, strategy.layout, began_seconds).model_dump_json())
+            with closing(_link(transport, key, strategy)) as link:
+                grid = MqttGrid(link, intake=intake, grace_seconds=job.fleet.grace_seconds, clock=transport.clock)
+                link.start(grid)
+                checkpoints = CheckpointStore(folder.checkpoints)
+                run = Run(job, strategy, journal, checkpoints, link, grid, intake, on_progress, on_closed)
+                yield EmulatedRun(run, transport, process)
+
+
+@dataclass
+class _Calendar:
+    """Unix time, if the emulation's virtual time had passed since it began."""
+
+    transport: FleetTransport
+    began_seconds: float
+
+    def __call__(self) -> float:
+        return self.began_seconds + self.transport.now
+
+
+def _link(transport: FleetTransport, key: SigningKey, strategy: SieveStrategy) -> SteppedLink:
+    topics = Topics()
+    publisher = Publisher(transport, topics, key, "emulated", CHUNK_BYTES)
+    largest_bytes = dense_object_bytes(strategy.layout)
+    receiver = Receiver(largest_bytes, 1 << 62, MemorySpool())
+    return SteppedLink(
+        transport,
+        topics,
+        publisher,
+        receiver,
+        random.Random(strategy.job.seed).random,  # noqa: S311  spreads retries, keeps no secret
+        transport.clock,
+        tick_seconds=TICK_SECONDS,
+        lease_seconds=float("inf"),
+    )
+
+
+def _brief(setup: Setup, folder: RunFolder, key: SigningKey, layout: Layout, began_seconds: float) -> FleetBrief:
+    """What the fleet is told, with the devices' data written where it finds it."""
+    job, data = setup.job, folder.path / "fleet-data"
+    setup.population.write(data, job)
+    bundle = open_bundle(folder.bundle.read_bytes(), [key.verify_key], LARGEST_BUNDLE_BYTES, None)
+    return FleetBrief(
+        names=tuple(setup.population.names),
+        state=(folder.path / "fleet").resolve(),
+        data=data.resolve(),
+        data_kind=setup.population.kind,
+        trusted_signer=key.verify_key.hex,
+        profiles=tuple(setup.profiles),
+        seed=job.seed,
+        sizes=Sizes(
+            object_bytes=dense_object_bytes(layout),
+            plan_bytes=PLAN_ROOM_BYTES + layout.num_columns,
+            history_bytes=LARGEST_RECENT_BYTES + len(SendHistory.empty(layout).to_bytes()) + 4 * layout.size,
+            residual_bytes=memory_by_codec(job.sieve.codec).zero(layout.size).state.nbytes,
+        ),
+        example_flops=example_flops(bundle.files["train.onnx"]),
+        began_seconds=began_seconds,
+    )

@@ -1,0 +1,200 @@
+"""The process of an emulated fleet: it plays the devices' lives as far as the coordinator lets time pass."""
+
+import argparse
+import json
+import logging
+import socket
+from collections.abc import Sequence
+from functools import lru_cache
+
+from edge_client.fleet.air import Air, Lane, Port
+from edge_client.fleet.keeper import MemberKeeper, SharedObjects
+from edge_client.fleet.member import Member, Site, settings_of
+from edge_client.fleet.slot_file import SlotFile
+from edge_client.fleet.workforce import Workforce
+from edge_client.fleet.world import World
+from edge_client.settings import EdgeSettings
+from shared.bundle import open_bundle
+from shared.device_profile import dealt
+from shared.errors import GradsieveError, MessageError
+from shared.fleet_brief import FleetBrief
+from shared.signing import VerifyKey
+from shared.transport import Connected, Publication, Received, Subscribed
+from shared.virtual_link import Packet, PacketKind, PacketStream
+
+HEARTBEAT_SECONDS = 3600.0
+"""Devices here die by an event and never by silence, so a sign of life is all but needless."""
+COORDINATOR = "coordinator"
+EVENTS_A_GLANCE = 32
+"""Events between two looks at what the workers have ready."""
+
+
+class EmulatedFleet:
+    """All devices of a brief, and the coordinator as one more client of the same broker."""
+
+    def __init__(self, brief: FleetBrief, workforce: Workforce) -> None:
+        self._brief, self.workforce = brief, workforce
+        self.world = World()
+        self.air = Air(self.world)
+        self.coordinator = Port(self.air, COORDINATOR, Lane(), Lane(), lambda: None)
+        brief.state.mkdir(parents=True, exist_ok=True)
+        self._file = SlotFile(brief.state / "slots.bin", len(brief.names), brief.sizes)
+        self.members = self._members()
+        self._asked = 0
+
+    def start(self) -> None:
+        """Switch every device on."""
+        for member in self.members:
+            member.start()
+
+    def has_news(self) -> bool:
+        """Has something come for the coordinator; the workers are given a glance meanwhile."""
+        self._asked += 1
+        if self._asked % EVENTS_A_GLANCE == 0:
+            self.workforce.glance()
+        return self.coordinator.has_events
+
+    def figures(self) -> dict[str, object]:
+        """What the fleet has cost, on this machine and by its own clocks."""
+        done = [member.figures for member in self.members]
+        return {
+            "virtual_seconds": self.world.now,
+            "trained_seconds": sum(each.trained_seconds for each in done),
+            "crashes": sum(each.crashes for each in done),
+            "orders": sum(each.orders for each in done),
+            "sent_bytes": sum(member.port.traffic.sent_bytes for member in self.members),
+            "received_bytes": sum(member.port.traffic.received_bytes for member in self.members),
+            "spent_joules": sum(m.charge.spent_joules for m in self.members if m.charge is not None),
+            "workers": self.workforce.processes(),
+        }
+
+    def _members(self) -> list[Member]:
+        brief, objects = self._brief, SharedObjects(self._brief.state)
+        template = EdgeSettings(
+            name=brief.names[0],
+            data=brief.data,
+            state_dir=brief.state,
+            trusted_signers=(brief.trusted_signer,),
+            topic_root=brief.topic_root,
+            heartbeat_seconds=HEARTBEAT_SECONDS,
+        )
+        site = Site(self.air, self.workforce, _checked_once, brief.example_flops, brief.began_seconds)
+        kinds = dealt(list(brief.profiles), len(brief.names), brief.seed)
+        return [
+            Member(
+                settings_of(name, template),
+                slot,
+                brief.profiles[kind],
+                MemberKeeper(self._file, slot, objects),
+                site,
+                brief.seed,
+            )
+            for slot, (name, kind) in enumerate(zip(brief.names, kinds, strict=True))
+        ]
+
+
+@lru_cache(maxsize=4)
+def _opened(archive: bytes, trusted: tuple[VerifyKey, ...], largest_bytes: int) -> None:
+    open_bundle(archive, trusted, largest_bytes, available_memory_bytes=None)
+
+
+def _checked_once(
+    archive: bytes, trusted: Sequence[VerifyKey], largest_bytes: int, available_bytes: int | None, data_bytes: int
+) -> None:
+    """Check a bundle as a board does, once for all boards that trust the same keys; room for it is not emulated."""
+    _opened(archive, tuple(trusted), largest_bytes)
+
+
+class Conversation:
+    """Answers the coordinator's packets, one after another."""
+
+    def __init__(self, stream: PacketStream, workforce: Workforce) -> None:
+        self._stream, self._workforce = stream, workforce
+        self._fleet: EmulatedFleet | None = None
+
+    def serve(self) -> None:
+        """Go on until the coordinator closes or has gone."""
+        while True:
+            packet = self._stream.receive()
+            if packet.kind is PacketKind.CLOSE:
+                return
+            self._take(packet)
+
+    def _take(self, packet: Packet) -> None:
+        if packet.kind is PacketKind.BRIEF:
+            self._begin(packet.payload)
+            return
+        if self._fleet is None:
+            raise MessageError(f"{packet.kind.name} before the brief of the fleet")
+        port = self._fleet.coordinator
+        match packet.kind:
+            case PacketKind.CONNECT:
+                port.connect(Publication(packet.topic, packet.payload, retain=True))
+            case PacketKind.PUBLISH | PacketKind.RETAIN:
+                port.publish(Publication(packet.topic, packet.payload, retain=packet.kind is PacketKind.RETAIN))
+            case PacketKind.SUBSCRIBE:
+                port.subscribe(packet.topic)
+            case PacketKind.UNSUBSCRIBE:
+                port.unsubscribe(packet.topic)
+            case PacketKind.ADVANCE:
+                self._advance(self._fleet, packet.seconds)
+            case PacketKind.FIGURES:
+                self._answer(Packet(PacketKind.FIGURES, payload=json.dumps(self._fleet.figures()).encode()))
+            case _:
+                raise MessageError(f"a {packet.kind.name} is nothing that a coordinator says")
+
+    def _begin(self, text: bytes) -> None:
+        brief = FleetBrief.model_validate_json(text)
+        self._workforce.brief(brief)
+        self._fleet = EmulatedFleet(brief, self._workforce)
+        self._fleet.start()
+        self._answer(Packet(PacketKind.READY))
+
+    def _advance(self, fleet: EmulatedFleet, until: float) -> None:
+        fleet.world.run_until(until, fleet.has_news)
+        self._answer(_news(fleet))
+
+    def _answer(self, packet: Packet) -> None:
+        self._stream.write(packet)
+        self._stream.flush()
+
+
+def _news(fleet: EmulatedFleet) -> Packet:
+    now = fleet.world.now
+    match fleet.coordinator.receive(0.0):
+        case Received(topic, payload, retained):
+            return Packet(PacketKind.STORED if retained else PacketKind.RECEIVED, now, topic, payload)
+        case Connected(max_payload_bytes):
+            return Packet(PacketKind.CONNECTED, now, payload=str(max_payload_bytes).encode())
+        case Subscribed(filters):
+            return Packet(PacketKind.GRANTED, now, payload="\n".join(filters).encode())
+        case None:
+            return Packet(PacketKind.IDLE, now)
+        case other:
+            return Packet(PacketKind.FAULT, now, payload=str(other).encode())
+
+
+def main() -> int:
+    """Be the fleet of the coordinator at the other end of a socket that was inherited."""
+    parser = argparse.ArgumentParser(description="an emulated fleet; started by gradsieve emulate")
+    parser.add_argument("--socket", type=int, required=True, help="descriptor of the socket to the coordinator")
+    parser.add_argument("--workers", type=int, required=True, help="processes that train")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s")
+    stream = PacketStream(socket.socket(fileno=options.socket))
+    workforce = Workforce(options.workers)
+    try:
+        Conversation(stream, workforce).serve()
+    except EOFError:
+        return 0
+    except GradsieveError as error:
+        stream.write(Packet(PacketKind.FAULT, payload=str(error).encode()))
+        stream.flush()
+        return 1
+    finally:
+        workforce.close()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

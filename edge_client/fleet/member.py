@@ -1,0 +1,244 @@
+"""One emulated device: the agent of a board on an emulated link, whose orders the fleet's workers carry out."""
+
+import math
+import random
+from dataclasses import dataclass
+
+from edge_client.agent import Agent, BundleCheck
+from edge_client.fleet.air import Air, Lane, Port
+from edge_client.fleet.charge import Charge
+from edge_client.fleet.keeper import MemberKeeper
+from edge_client.fleet.workforce import Workforce
+from edge_client.gate import Reading
+from edge_client.orders import ANSWER, Answer, Order, TrainOrder, to_line
+from edge_client.settings import EdgeSettings
+from edge_client.trainer import Trainer
+from shared.device_profile import DeviceProfile
+from shared.messages import parse
+
+KILOBIT_BYTES = 125.0
+REACH_MODEL_SECONDS = 0.05
+"""What it takes to find out that a model cannot be reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What all devices of a fleet share."""
+
+    air: Air
+    workforce: Workforce
+    check_bundle: BundleCheck
+    example_flops: float
+    began_seconds: float
+
+
+@dataclass(slots=True)
+class MemberFigures:
+    """What a device has done, in virtual seconds and whole MQTT packets."""
+
+    trained_seconds: float = 0.0
+    orders: int = 0
+    crashes: int = 0
+
+
+class MemberTrainer(Trainer):
+    """Hands orders to the workers at once, and their answers to the agent when the device would have been ready."""
+
+    def __init__(self, slot: int, keeper: MemberKeeper, member: "Member") -> None:
+        self._slot, self._keeper, self._member = slot, keeper, member
+        self._life = 0
+        self._due: list[Answer] = []
+        self._submitted = False
+
+    def submit(self, order: Order) -> None:
+        """Begin to work on an order; a member that is to die during it never answers."""
+        kept = {
+            name: self._keeper.shared(path)
+            for name in ("plan", "model", "chain")
+            if (path := getattr(order, name, None)) is not None
+        }
+        step_seconds = self._member.seconds_a_step(order)
+        self._member.site.workforce.submit(self._slot, step_seconds, to_line(order.model_copy(update=kept)))
+        self._submitted = True
+        self._member.work(self._seconds(order, step_seconds), self._life)
+
+    def finish(self, life: int) -> bool:
+        """Fetch the answer of the order under way; false where it was one of an earlier life of the device."""
+        if not self._submitted:
+            return False
+        answer = parse(ANSWER, self._member.site.workforce.answer(self._slot))
+        self._submitted = False
+        if life != self._life:
+            return False
+        self._due.append(answer)
+        return True
+
+    def begin_anew(self) -> None:
+        """The device starts again: what it worked on is lost."""
+        self.finish(-1)
+        self._life += 1
+        self._due.clear()
+
+    def poll(self) -> list[Answer]:
+        """The answers that are due."""
+        due, self._due = self._due, []
+        return due
+
+    def peak_rss_bytes(self) -> int:
+        """0: an emulated device has no memory of its own to measure."""
+        return 0
+
+    def resident_bytes(self) -> int:
+        """0: as above."""
+        return 0
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _seconds(self, order: Order, step_seconds: float) -> float:
+        if not isinstance(order, TrainOrder):
+            return REACH_MODEL_SECONDS
+        held = self._keeper.held()
+        if held not in (None, order.target) and order.model is None and order.chain is None:
+            return REACH_MODEL_SECONDS
+        return min(order.work.steps * step_seconds, order.seconds)
+
+
+class Member:
+    """An agent, its link, and what happens to both: it wakes when something comes or is due, goes away and comes back.
+
+    Every draw is from `seed` and the device's name, so the same brief gives the same life whatever else there is.
+    """
+
+    def __init__(
+        self, settings: EdgeSettings, slot: int, profile: DeviceProfile, keeper: MemberKeeper, site: Site, seed: int
+    ) -> None:
+        self.site, self.figures = site, MemberFigures()
+        self._settings, self._keeper, self._world = settings, keeper, site.air.world
+        self._random = random.Random(f"{seed}/{settings.name}")  # noqa: S311  not a secret
+        self.profile = profile.drawn(self._random)
+        self.charge = None if profile.battery is None else Charge(profile.battery, site.began_seconds)
+        self._trainer = MemberTrainer(slot, keeper, self)
+        up, down = (_lane(self.profile, kbit) for kbit in (self.profile.up_kbit, self.profile.down_kbit))
+        self.port = Port(site.air, settings.name, up, down, self.awake)
+        self._wake_at = math.inf
+        self._agent = self._new_agent()
+
+    @property
+    def name(self) -> str:
+        """The device's name."""
+        return self._settings.name
+
+    def start(self) -> None:
+        """Switch the device on, where its profile has it on the air now."""
+        self._agent.start()
+        if self.profile.daily_from is not None:
+            self._plan_day()
+        elif self.profile.mean_hours_online is not None:
+            self._plan_absence()
+
+    def awake(self) -> None:
+        """Do all that is to do now."""
+        while True:
+            self._agent.step(0.0)
+            if not self.port.has_events:
+                break
+        wake_at = self._agent.next_wake()
+        if wake_at < self._wake_at:
+            self._wake_at = wake_at
+            self._world.at(wake_at, self._on_wake, wake_at)
+
+    def seconds_a_step(self, order: Order) -> float:
+        """How long this device takes for one step of an order."""
+        examples = order.work.batch_size if isinstance(order, TrainOrder) else 0
+        return self.profile.seconds_a_step(examples * self.site.example_flops)
+
+    def work(self, seconds: float, life: int) -> None:
+        """Be busy with an order for so long, and die during it where that is drawn."""
+        self.figures.orders += 1
+        if self._random.random() < self.profile.crash_chance:
+            self._world.at(self._world.now + seconds * self._random.random(), self._crash)
+            return
+        self.figures.trained_seconds += seconds
+        if self.charge is not None:
+            self.charge.train(seconds, self._world.now)
+        self._world.at(self._world.now + seconds, self._on_ready, life)
+
+    def _on_ready(self, life: int) -> None:
+        if self._trainer.finish(life):
+            self.awake()
+
+    def _on_wake(self, wake_at: float) -> None:
+        if wake_at == self._wake_at:
+            self._wake_at = math.inf
+            self.awake()
+
+    def _crash(self) -> None:
+        self.figures.crashes += 1
+        self._trainer.begin_anew()
+        self._wake_at = math.inf
+        self.port.vanish()
+        self._world.at(self._world.now + self.profile.restart_seconds, self._restart)
+
+    def _restart(self) -> None:
+        self._agent = self._new_agent()
+        self._agent.start()
+
+    def _new_agent(self) -> Agent:
+        clock = self._now
+        return Agent(
+            self._settings,
+            self._keeper,
+            self.port,
+            self._trainer,
+            jitter=self._random.random,
+            clock=clock,
+            wall_clock=self._wall_clock,
+            read_board=self._read_board,
+            check_bundle=self.site.check_bundle,
+        )
+
+    def _now(self) -> float:
+        return self._world.now
+
+    def _wall_clock(self) -> float:
+        return self.site.began_seconds + self._world.now
+
+    def _read_board(self) -> Reading:
+        if self.charge is None:
+            return Reading()
+        traffic = self.port.traffic
+        return self.charge.reading(traffic.sent_bytes + traffic.received_bytes, self._world.now)
+
+    def _plan_day(self) -> None:
+        """Be on the air for some hours of each day."""
+        begin, hours = self.profile.daily_from or 0.0, self.profile.daily_hours
+        since_begin = (self._wall_clock() / 3600 - begin) % 24
+        here = since_begin < hours
+        if here:
+            self.port.regain()
+        else:
+            self.port.lose("not on the air at this hour")
+        left_hours = (hours if here else 24.0) - since_begin
+        self._world.at(self._world.now + 3600 * max(left_hours, 1e-3), self._plan_day)
+
+    def _plan_absence(self) -> None:
+        """Go away after some time, and come back."""
+        online, offline = self.profile.mean_hours_online or 1.0, self.profile.mean_hours_offline
+        leave = self._world.now + 3600 * self._random.expovariate(1 / online)
+        back = leave + 3600 * self._random.expovariate(1 / offline)
+        self._world.at(leave, self.port.lose, "out of reach")
+        self._world.at(back, self._come_back)
+
+    def _come_back(self) -> None:
+        self.port.regain()
+        self._plan_absence()
+
+
+def _lane(profile: DeviceProfile, kbit: float | None) -> Lane:
+    return Lane(profile.latency_seconds, None if kbit is None else kbit * KILOBIT_BYTES)
+
+
+def settings_of(name: str, template: EdgeSettings) -> EdgeSettings:
+    """The settings of one device: those of all, under its own name."""
+    return template.model_copy(update={"name": name})

@@ -1,0 +1,149 @@
+"""What all emulated devices keep between rounds, in one file: a slot each, read and written in place.
+
+Positioned reads and writes instead of a memory map: the file's pages then never count as the memory of a process, and
+ten thousand residuals cost the disk cache alone. The file is sparse, so what is never written takes no room.
+
+    slot   header, 256 bytes | update object | plan | history | residual; each part padded to the most it may hold
+"""
+
+import os
+import struct
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from edge_client.pending import PendingUpdate
+from shared.errors import TrainerError
+from shared.fleet_brief import Sizes
+
+HEADER_BYTES = 256
+FIELDS = struct.Struct("<32s32s32sQIIIIIBB")
+PAGE_BYTES = 4096
+UNSETTLED, ACCEPTED, REFUSED = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class SlotHeader:
+    """What a slot says of itself: run, digests of the kept model and of the update's base (empty: none), lengths."""
+
+    run: bytes = b""
+    held: bytes = b""
+    base: bytes = b""
+    server_round: int = 0
+    steps: int = 0
+    object_bytes: int = 0
+    plan_bytes: int = 0
+    history_bytes: int = 0
+    residual_bytes: int = 0
+    verdict: int = UNSETTLED
+    noised: int = 0
+
+    def pack(self) -> bytes:
+        """The header's bytes."""
+        return FIELDS.pack(
+            self.run,
+            self.held,
+            self.base,
+            self.server_round,
+            self.steps,
+            self.object_bytes,
+            self.plan_bytes,
+            self.history_bytes,
+            self.residual_bytes,
+            self.verdict,
+            self.noised,
+        ).ljust(HEADER_BYTES, b"\0")
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The header in a slot's first bytes."""
+        run, held, base, *numbers = FIELDS.unpack(data[: FIELDS.size])
+        return cls(run.rstrip(b"\0"), held if any(held) else b"", base if any(base) else b"", *numbers)
+
+
+class SlotFile:
+    """The file, open in this process; any process may open it again."""
+
+    def __init__(self, path: Path, slots: int, sizes: Sizes) -> None:
+        self._sizes, self.slots = sizes, slots
+        capacity = HEADER_BYTES + sizes.object_bytes + sizes.plan_bytes + sizes.history_bytes + sizes.residual_bytes
+        self._slot_bytes = -(-capacity // PAGE_BYTES) * PAGE_BYTES
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        os.ftruncate(self._descriptor, slots * self._slot_bytes)
+
+    def header(self, slot: int) -> SlotHeader:
+        """A slot's header; that of a slot never written says nothing."""
+        return SlotHeader.unpack(os.pread(self._descriptor, HEADER_BYTES, slot * self._slot_bytes))
+
+    def put_header(self, slot: int, header: SlotHeader) -> None:
+        """Replace a slot's header."""
+        os.pwrite(self._descriptor, header.pack(), slot * self._slot_bytes)
+
+    def commit(self, slot: int, update: PendingUpdate, residual: bytes | memoryview) -> None:
+        """Replace the slot's update and raw float32 residual; it is unsettled from here on.
+
+        Raises `TrainerError` where a part is larger than its room.
+        """
+        residual = memoryview(residual).cast("B")
+        parts: tuple[bytes | memoryview, ...] = (update.object, update.plan, update.history, residual)
+        starts = self._starts(slot)
+        for part, (start, room_bytes) in zip(parts, starts, strict=True):
+            if len(part) > room_bytes:
+                raise TrainerError(f"{len(part)} bytes to keep for an emulated device, there is room for {room_bytes}")
+            os.pwrite(self._descriptor, part, start)
+        header = replace(
+            self.header(slot),
+            run=update.run.encode(),
+            base=bytes.fromhex(update.base),
+            server_round=update.server_round,
+            steps=update.steps,
+            object_bytes=len(update.object),
+            plan_bytes=len(update.plan),
+            history_bytes=len(update.history),
+            residual_bytes=len(residual),
+            verdict=UNSETTLED,
+            noised=int(update.noised),
+        )
+        self.put_header(slot, header)
+
+    def update(self, slot: int) -> PendingUpdate | None:
+        """The slot's last committed update, settled or not."""
+        header = self.header(slot)
+        if not header.run or not header.base:
+            return None
+        lengths = (header.object_bytes, header.plan_bytes, header.history_bytes)
+        sent, plan, history = (
+            os.pread(self._descriptor, length, start)
+            for length, (start, _) in zip(lengths, self._starts(slot), strict=False)
+        )
+        return PendingUpdate(
+            header.run.decode(),
+            header.server_round,
+            header.base.hex(),
+            header.steps,
+            sent,
+            plan,
+            history,
+            bool(header.noised),
+        )
+
+    def residual(self, slot: int) -> bytes:
+        """The raw float32 residual that goes with the slot's update."""
+        return os.pread(self._descriptor, self.header(slot).residual_bytes, self._starts(slot)[-1][0])
+
+    def clear(self, slot: int) -> None:
+        """Forget what the slot holds."""
+        self.put_header(slot, SlotHeader())
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def _starts(self, slot: int) -> list[tuple[int, int]]:
+        """Where each part of a slot begins, and how many bytes it may have."""
+        sizes, at = self._sizes, slot * self._slot_bytes + HEADER_BYTES
+        starts = []
+        for room_bytes in (sizes.object_bytes, sizes.plan_bytes, sizes.history_bytes, sizes.residual_bytes):
+            starts.append((at, room_bytes))
+            at += room_bytes
+        return starts

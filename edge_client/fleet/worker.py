@@ -1,0 +1,78 @@
+"""A worker of an emulated fleet: it carries out the orders of any device, one after another, with one set of sessions.
+
+Lines come in as `slot seconds-a-step order` and go out as `slot answer`, order and answer as JSON.
+"""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from edge_client.data import MemorySource, Recordings
+from edge_client.fleet.examples import FleetExamples
+from edge_client.fleet.slot_file import SlotFile
+from edge_client.fleet.slot_room import ModelShelf, SlotRoom
+from edge_client.inline_trainer import InlineTrainer
+from edge_client.orders import ORDER, Order, to_line
+from edge_client.task import Task, read_archive
+from shared.fleet_brief import FleetBrief
+from shared.messages import parse
+
+NO_DATA = MemorySource(Recordings([], []))
+
+
+class StepClock:
+    """A clock that a trainer looks at once before it begins and once before each step: so long does a step take."""
+
+    def __init__(self, step_seconds: float) -> None:
+        self._step_seconds, self._looks = step_seconds, 0
+
+    def __call__(self) -> float:
+        """Seconds since the trainer began."""
+        self._looks += 1
+        return max(0, self._looks - 2) * self._step_seconds
+
+
+class Worker:
+    """Carries out orders for the devices of a brief."""
+
+    def __init__(self, brief: FleetBrief) -> None:
+        self._state = brief.state
+        self._file = SlotFile(brief.state / "slots.bin", len(brief.names), brief.sizes)
+        self._shelf = ModelShelf(brief.state / "models")
+        self._examples = FleetExamples(brief.data, brief.data_kind, brief.names)
+        self._tasks: dict[str, Task] = {}
+
+    def carry_out(self, slot: int, step_seconds: float, order: Order) -> bytes:
+        """The answer's line."""
+        trainer = InlineTrainer(
+            self._state,
+            NO_DATA,
+            StepClock(step_seconds),
+            celsius=lambda: None,
+            room=lambda run: SlotRoom(self._file, slot, self._shelf),
+            load=self._loader(slot),
+        )
+        trainer.submit(order)
+        return to_line(trainer.poll()[0])
+
+    def _loader(self, slot: int) -> Callable[[Path], Task]:
+        def load(archive: Path) -> Task:
+            digest = archive.stem
+            if digest not in self._tasks:
+                self._tasks = {digest: Task(read_archive(archive), NO_DATA)}
+            return self._examples.of(self._tasks[digest], digest, slot)
+
+        return load
+
+
+def serve(connection: socket.socket) -> None:
+    """Read the brief and then orders from a socket until it ends."""
+    lines = connection.makefile("rb")
+    first = lines.readline()
+    if not first:
+        return
+    worker = Worker(FleetBrief.model_validate_json(first))
+    for line in lines:
+        slot, step_seconds, text = line.split(b" ", 2)
+        answer = worker.carry_out(int(slot), float(step_seconds), parse(ORDER, text))
+        connection.sendall(slot + b" " + answer)

@@ -1,0 +1,44 @@
+"""What an emulated fleet is told before it begins."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.device_profile import DeviceProfile
+from shared.topics import DEFAULT_ROOT
+
+
+class Sizes(BaseModel):
+    """The most bytes that a device keeps between rounds, part by part."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    object_bytes: int = Field(ge=0)
+    plan_bytes: int = Field(ge=0)
+    history_bytes: int = Field(ge=0)
+    residual_bytes: int = Field(ge=0)
+
+
+class FleetBrief(BaseModel):
+    """An emulated fleet: device `names`, their data and profiles.
+
+    `data` is a folder: of kind `folders`, with the recordings of each device in a folder of its name; of kind `arrays`,
+    with `x.npy`, `y.npy`, and which of their rows are whose, see `edge_client.fleet.examples`. `example_flops` is what
+    training on one example takes; `began_seconds` the unix time at which the emulation is said to begin.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    names: tuple[str, ...] = Field(min_length=1, max_length=100_000)
+    state: Path
+    data: Path
+    data_kind: Literal["folders", "arrays"]
+    trusted_signer: str
+    topic_root: str = DEFAULT_ROOT
+    profiles: tuple[DeviceProfile, ...] = (DeviceProfile(),)
+    seed: int = 1
+    sizes: Sizes
+    example_flops: float = Field(0.0, ge=0)
+    batch_size: int = Field(32, ge=1)
+    began_seconds: float = 0.0
