@@ -46,6 +46,7 @@ class Admission:
 
     `base` is the model digest in hex that the round starts from; `typical_norm` the median norm of recent updates,
     None while it is not known, which leaves the norm unjudged. `history_of` gives a device's sends before the round.
+    `on_admitted` is told of each device's frame that may count, and what it delivers.
     """
 
     def __init__(
@@ -57,9 +58,10 @@ class Admission:
         limits: AdmissionLimits,
         typical_norm: float | None = None,
         history_of: Callable[[str], SendHistory | None] = lambda device: None,
+        on_admitted: Callable[[str, bytes, SparseUpdate], None] = lambda device, frame, update: None,
     ) -> None:
         self._layout, self._plan, self._limits, self._history_of = layout, plan, limits, history_of
-        self._server_round = server_round
+        self._server_round, self._on_admitted = server_round, on_admitted
         self._base_tag = base_tag(base)
         self._largest_bytes = limits.largest_object_bytes or dense_object_bytes(layout)
         self._largest_frame_bytes = {PARTITION_WIRE_ID: plan.budget_bytes, STC_WIRE_ID: plan.budget_bytes}
@@ -73,9 +75,12 @@ class Admission:
             unpacked = UpdateObject.unpack(content)
         except FrameError as error:
             return _refused(f"malformed: {error}")
-        return self._misdirected(unpacked.header) or self._decode(
+        found = self._misdirected(unpacked.header) or self._decode(
             unpacked, len(content), self._plan.knowing(self._history_of(device))
         )
+        if isinstance(found, Admitted):
+            self._on_admitted(device, unpacked.frame, found.update)
+        return found
 
     def _misdirected(self, header: UpdateHeader) -> Ruling | None:
         if header.server_round != self._server_round:

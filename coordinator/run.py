@@ -198,6 +198,7 @@ class Run:
             limits,
             typical_norm(norms) or max(1.0, self.strategy.model.norm()),
             self.strategy.server.history_of,
+            self.strategy.server.decoded.keep,
         )
 
     def _close(self, server_round: int, figures: dict[str, float]) -> None:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from coordinator.aggregation import WeightedMean
 from coordinator.column_history import ColumnHistory
+from coordinator.decoded_updates import DecodedUpdates
 from coordinator.job import Job
 from coordinator.predictor import BlockPredictor, SieveFacts, Trust
 from coordinator.send_histories import SendHistories
@@ -35,6 +36,7 @@ class Gathering:
     plan: Plan
     by_examples: bool
     history_of: Callable[[str], SendHistory | None]
+    decoded: DecodedUpdates
     mean: WeightedMean = field(init=False)
     columns: I64 = field(init=False)
     facts: list[SieveFacts] = field(init=False, default_factory=list)
@@ -47,7 +49,9 @@ class Gathering:
     def add(self, device: str, update: UpdateObject) -> SparseUpdate:
         """Decode an update and count it; returns what it delivered. Raises `DecodeError`."""
         header, history = update.header, self.history_of(device)
-        sparse = decode_frame(update.frame, self.layout, self.plan.knowing(history))
+        sparse = self.decoded.of(device, update.frame)
+        if sparse is None:
+            sparse = decode_frame(update.frame, self.layout, self.plan.knowing(history))
         self.mean.add(sparse, header.examples if self.by_examples else 1)
         self.facts.append(SieveFacts.of(sparse, self.layout, header.threshold))
         self.columns += np.bincount(self.layout.columns_of(sparse.indices), minlength=self.layout.num_columns)
@@ -68,6 +72,7 @@ class SieveServer:
         self.predictor = BlockPredictor(layout, job.seed, trust)
         self.columns = ColumnHistory(layout)
         self.histories = SendHistories(layout)
+        self.decoded = DecodedUpdates()
         self._downlink = codec_by_name(job.downlink.codec)
 
     def history_of(self, device: str) -> SendHistory | None:
@@ -94,7 +99,8 @@ class SieveServer:
 
     def gather(self, plan: Plan) -> Gathering:
         """A round's sum, with nothing in it yet."""
-        return Gathering(self._layout, plan, self._job.server.weighting == "examples", self.history_of)
+        by_examples = self._job.server.weighting == "examples"
+        return Gathering(self._layout, plan, by_examples, self.history_of, self.decoded)
 
     def step(self, gathered: Gathering) -> None:
         """Move the model by the round's mean update, and teach the predictor what was really sent."""
@@ -108,6 +114,7 @@ class SieveServer:
     def remember(self, gathered: Gathering) -> None:
         """Advance the histories of those whose updates were accepted, whether or not the round's mean counts."""
         self.histories.advance(gathered.advanced)
+        self.decoded.clear()
 
     def state(self) -> dict[str, npt.NDArray[np.generic]]:
         """All arrays that the next round follows from."""

@@ -154,6 +154,8 @@ class InlineTrainer:
             account = account.after(terms)
             write_account(self._state_dir, account)
         store.commit(update, result.residual.data)
+        if result.after is not None:
+            store.keep_history(result.after.to_bytes())
         spent = account.spent(terms) if terms else None
         return _trained(update).model_copy(
             update={"privacy": spent, "ended_by": allotment.ended_by, "label_counts": result.label_counts}

@@ -51,7 +51,8 @@ class Carried:
 class LocalResult:
     """The packed update object, the steps behind it, what the codec keeps on the device, float32, and the sends before.
 
-    `history` is empty where the update was sieved without one, `label_counts` where the device's rules do not tell how
+    `history` is empty where the update was sieved without one, and `after` then None: the sends once it is accepted.
+    `label_counts` are empty where the device's rules do not tell how
     many training examples each class has.
     """
 
@@ -59,6 +60,7 @@ class LocalResult:
     steps: int
     residual: F32
     history: bytes
+    after: SendHistory | None = None
     label_counts: tuple[int, ...] = ()
 
 
@@ -111,7 +113,8 @@ def run_round(
     kept = remembered(carried.memory, update, encoded).state
     before = b"" if history is None else history.to_bytes()
     labels = tuple(np.bincount(split.train_y).tolist()[:MOST_LABELS]) if rules.report_label_counts else ()
-    return LocalResult(UpdateObject(header, encoded.frame).pack(), report.steps, kept, before, labels)
+    after = None if history is None else history_after(history, encoded.frame, encoded.delivered.indices, task.layout)
+    return LocalResult(UpdateObject(header, encoded.frame).pack(), report.steps, kept, before, after, labels)
 
 
 def carried_over(
@@ -135,7 +138,10 @@ def carried_over(
         return Carried(kind.zero(layout.size))
     missed_rounds = max(0, server_round - last.server_round - 1)
     try:
-        return _settled(last, memory, missed_rounds, store.verdict_on(last) is not False, layout)
+        accepted = store.verdict_on(last) is not False
+        if accepted and (known := store.history()):
+            return Carried(memory, missed_rounds, SendHistory.from_bytes(known, layout))
+        return _settled(last, memory, missed_rounds, accepted, layout)
     except RemoteError as error:
         log.warning("what run %s sent last cannot be read and is forgotten: %s", last.run, error)
         return Carried(memory, missed_rounds)

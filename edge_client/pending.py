@@ -120,6 +120,13 @@ class PendingStore:
             file.readinto(residual)
         return residual
 
+    def keep_history(self, after: bytes) -> None:
+        """Left out: the update's frame tells it, and every byte wears the card."""
+
+    def history(self) -> bytes:
+        """Empty: see `keep_history`."""
+        return b""
+
     def unsettled(self) -> PendingUpdate | None:
         """The update that still waits for its final verdict: it is to be offered again."""
         update = self.read()

@@ -21,6 +21,12 @@ class UpdateStore(Protocol):
     def read_residual(self) -> bytes | bytearray:
         """The raw float32 residual that goes with the last committed update; empty where there is none."""
 
+    def keep_history(self, after: bytes) -> None:
+        """Keep the sends as they are once the last update is accepted; a store may leave that out."""
+
+    def history(self) -> bytes:
+        """What `keep_history` kept; empty where it is to be worked out from the update's frame."""
+
     def verdict_on(self, update: PendingUpdate) -> bool | None:
         """Whether `update` was accepted; None while no final verdict came."""
 

@@ -145,8 +145,8 @@ class Conversation:
 
     def _begin(self, text: bytes) -> None:
         brief = FleetBrief.model_validate_json(text)
+        self._fleet = EmulatedFleet(brief, self._workforce)  # first, for it makes the files that workers open
         self._workforce.brief(brief)
-        self._fleet = EmulatedFleet(brief, self._workforce)
         self._fleet.start()
         self._answer(Packet(PacketKind.READY))
 

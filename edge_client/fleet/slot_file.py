@@ -3,7 +3,7 @@
 Positioned reads and writes instead of a memory map: the file's pages then never count as the memory of a process, and
 ten thousand residuals cost the disk cache alone. The file is sparse, so what is never written takes no room.
 
-    slot   header, 256 bytes | update object | plan | history | residual; each part padded to the most it may hold
+    slot   header, 256 bytes | update object | plan | history | residual | history after; each part has fixed room
 """
 
 import os
@@ -17,7 +17,7 @@ from shared.errors import TrainerError
 from shared.fleet_brief import Sizes
 
 HEADER_BYTES = 256
-FIELDS = struct.Struct("<32s32s32sQIIIIIBB")
+FIELDS = struct.Struct("<32s32s32sQIIIIIIBB")
 PAGE_BYTES = 4096
 UNSETTLED, ACCEPTED, REFUSED = 0, 1, 2
 
@@ -35,6 +35,7 @@ class SlotHeader:
     plan_bytes: int = 0
     history_bytes: int = 0
     residual_bytes: int = 0
+    after_bytes: int = 0
     verdict: int = UNSETTLED
     noised: int = 0
 
@@ -50,6 +51,7 @@ class SlotHeader:
             self.plan_bytes,
             self.history_bytes,
             self.residual_bytes,
+            self.after_bytes,
             self.verdict,
             self.noised,
         ).ljust(HEADER_BYTES, b"\0")
@@ -66,7 +68,7 @@ class SlotFile:
 
     def __init__(self, path: Path, slots: int, sizes: Sizes) -> None:
         self._sizes, self.slots = sizes, slots
-        capacity = HEADER_BYTES + sizes.object_bytes + sizes.plan_bytes + sizes.history_bytes + sizes.residual_bytes
+        capacity = HEADER_BYTES + sum(_rooms(sizes))
         self._slot_bytes = -(-capacity // PAGE_BYTES) * PAGE_BYTES
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         os.ftruncate(self._descriptor, slots * self._slot_bytes)
@@ -87,7 +89,7 @@ class SlotFile:
         residual = memoryview(residual).cast("B")
         parts: tuple[bytes | memoryview, ...] = (update.object, update.plan, update.history, residual)
         starts = self._starts(slot)
-        for part, (start, room_bytes) in zip(parts, starts, strict=True):
+        for part, (start, room_bytes) in zip(parts, starts, strict=False):
             if len(part) > room_bytes:
                 raise TrainerError(f"{len(part)} bytes to keep for an emulated device, there is room for {room_bytes}")
             os.pwrite(self._descriptor, part, start)
@@ -101,6 +103,7 @@ class SlotFile:
             plan_bytes=len(update.plan),
             history_bytes=len(update.history),
             residual_bytes=len(residual),
+            after_bytes=0,
             verdict=UNSETTLED,
             noised=int(update.noised),
         )
@@ -129,7 +132,16 @@ class SlotFile:
 
     def residual(self, slot: int) -> bytes:
         """The raw float32 residual that goes with the slot's update."""
-        return os.pread(self._descriptor, self.header(slot).residual_bytes, self._starts(slot)[-1][0])
+        return os.pread(self._descriptor, self.header(slot).residual_bytes, self._starts(slot)[3][0])
+
+    def keep_history(self, slot: int, after: bytes) -> None:
+        """Keep the sends as they are once the slot's update is accepted."""
+        os.pwrite(self._descriptor, after, self._starts(slot)[4][0])
+        self.put_header(slot, replace(self.header(slot), after_bytes=len(after)))
+
+    def history(self, slot: int) -> bytes:
+        """What `keep_history` kept since the last commit."""
+        return os.pread(self._descriptor, self.header(slot).after_bytes, self._starts(slot)[4][0])
 
     def clear(self, slot: int) -> None:
         """Forget what the slot holds."""
@@ -141,9 +153,13 @@ class SlotFile:
 
     def _starts(self, slot: int) -> list[tuple[int, int]]:
         """Where each part of a slot begins, and how many bytes it may have."""
-        sizes, at = self._sizes, slot * self._slot_bytes + HEADER_BYTES
-        starts = []
-        for room_bytes in (sizes.object_bytes, sizes.plan_bytes, sizes.history_bytes, sizes.residual_bytes):
+        at, starts = slot * self._slot_bytes + HEADER_BYTES, []
+        for room_bytes in _rooms(self._sizes):
             starts.append((at, room_bytes))
             at += room_bytes
         return starts
+
+
+def _rooms(sizes: Sizes) -> tuple[int, ...]:
+    """The most bytes of each part of a slot."""
+    return sizes.object_bytes, sizes.plan_bytes, sizes.history_bytes, sizes.residual_bytes, sizes.history_bytes

@@ -121,6 +121,14 @@ class SlotUpdates:
         """The residual that goes with it."""
         return self._file.residual(self._slot)
 
+    def keep_history(self, after: bytes) -> None:
+        """Keep the sends after the update: reading them is quicker than decoding its frame."""
+        self._file.keep_history(self._slot, after)
+
+    def history(self) -> bytes:
+        """What was kept."""
+        return self._file.history(self._slot)
+
     def verdict_on(self, update: PendingUpdate) -> bool | None:
         """Whether it was accepted; None while no final verdict came."""
         header = self._file.header(self._slot)

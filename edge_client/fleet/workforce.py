@@ -117,7 +117,7 @@ class Workforce:
         for hand in self._hands:  # or a worker would not notice that we are gone
             hand.connection.close()
         ours.close()
-        _work(theirs)
+        return _work(theirs)
 
 
 def _work(connection: socket.socket) -> NoReturn:
