@@ -7,6 +7,7 @@ import torch
 from coordinator.export.graph import Attribute, Graph
 from coordinator.export.operand import Operand, ValueType, require
 from coordinator.export.rules.registry import rule
+from coordinator.export.rules.tiled_pool import TiledMaxPool
 
 aten = torch.ops.aten
 
@@ -33,7 +34,9 @@ def _max_pool(
     padding: Pair = (0,),
     dilation: Pair = (1,),
     ceil_mode: bool = False,
-) -> tuple[str, ...]:
+) -> tuple[str | None, ...]:
+    if TiledMaxPool.fits(x, pair(kernel), pair(stride or kernel), pair(padding), pair(dilation), ceil_mode):
+        return TiledMaxPool(g, x, pair(kernel)[0]).forward(), None
     attributes = window(kernel, stride, padding)
     return g.ops("MaxPool", 2, x, **attributes, dilations=pair(dilation), ceil_mode=int(ceil_mode))
 
@@ -49,8 +52,10 @@ def _max_pool_backward(
     padding: Pair,
     dilation: Pair,
     ceil_mode: bool,
-    indices: Operand,
+    indices: Operand | None,
 ) -> str:
+    if indices is None:
+        return TiledMaxPool(g, x, pair(kernel)[0]).input_gradient(grad)
     # ONNX counts indices through the whole tensor, torch through each plane: only ONNX's own are ever used here.
     sizes, strides = pair(kernel), pair(stride or kernel)
     shape = g.op("Shape", x)
