@@ -13,7 +13,7 @@ from shared.bundle import BundleManifest, Growth, file_entries, pack_bundle, sig
 from shared.errors import ExportError
 from shared.growth import grow, growth_like
 from shared.layout import F32
-from shared.preprocessing import Preprocessing
+from shared.preprocessing import ExamplePreprocessing, Preprocessing
 from shared.signing import SigningKey
 
 
@@ -50,7 +50,7 @@ class Title:
 def signed_bundle(
     title: Title,
     graphs: StepGraphs,
-    preprocessing: Preprocessing | None,
+    preprocessing: Preprocessing | ExamplePreprocessing | None,
     key: SigningKey,
     batch_size: int = 32,
     growth: Growth | None = None,

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from coordinator.assembly import assembled_run, signing_key
+from coordinator.assembly import assembled_run
 from coordinator.broker import DevBroker
 from coordinator.client_processes import ClientProcesses
 from coordinator.fleet import Device
 from coordinator.job import Job, Sieve, load_job
 from coordinator.live_table import LiveTable
 from coordinator.run import Run
+from coordinator.run_entry import signing_key
 from coordinator.run_folder import RunFolder
 from coordinator.settings import CoordinatorSettings
 from coordinator.summary import FleetTraffic, peak_rss_mb, run_figures, write_json

@@ -161,6 +161,17 @@ class Fleet(JobPart):
     largest_examples: int = Field(1_000_000, ge=1, description="example count above which an update is refused")
 
 
+class Split(JobPart):
+    """How the examples of one data set come to lie on emulated devices; devices of a real fleet have their own."""
+
+    kind: Literal["iid", "dirichlet", "shards", "quantity", "natural"] = Field(
+        "iid", description="alike, by mixtures of classes, in runs of sorted labels, in uneven amounts, or by owner"
+    )
+    alpha: float = Field(0.5, gt=0, le=1e6, description="of dirichlet: small for few classes a device")
+    shards: int = Field(2, ge=1, le=1000, description="of shards: runs of sorted labels a device")
+    sigma: float = Field(1.0, gt=0, le=4, description="of quantity: log-normal spread of the amounts")
+
+
 class Job(JobPart):
     """One federated training; `rounds` rounds of `task`."""
 
@@ -173,6 +184,7 @@ class Job(JobPart):
     downlink: Downlink = Downlink()
     server: Server = Server()
     fleet: Fleet = Fleet()
+    split: Split = Split()
 
     def changes_since(self, earlier: "Job") -> list[str]:
         """What this job says otherwise than an earlier one, such as `work.steps = 40 instead of 20`."""

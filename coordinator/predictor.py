@@ -14,7 +14,6 @@ total count, in planning from the byte budget.
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,13 +22,11 @@ from torch import Tensor
 
 from coordinator.block_history import Arrays, BlockHistory
 from coordinator.block_network import BlockNetwork
-from coordinator.round_counts import RoundCounts, SieveFacts
+from coordinator.density_forecast import Trust
+from coordinator.round_counts import RoundCounts
+from coordinator.sieve_facts import SieveFacts
 from coordinator.survival_curve import SurvivalCurves, offset_where, spent_bits
 from shared.layout import F32, Layout
-
-__all__ = ["BlockPredictor", "SieveFacts"]
-
-Trust = Literal["better", "averages", "network"]
 
 ADVANTAGE_MEMORY = 0.9
 FRAME_OVERHEAD_BYTES = 12

@@ -8,25 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from coordinator.sieve_facts import SieveFacts
 from coordinator.survival_curve import SurvivalCurves, offset_where, spent_bits
-from shared.compression.codec import SparseUpdate
-from shared.layout import I64, Layout
 
 BINS_PER_OCTAVE = 4
 LARGEST_OFFSET_OCTAVES = 4.0
-
-
-@dataclass(frozen=True, slots=True)
-class SieveFacts:
-    """What one update tells: `counts` int64 `[blocks]` of sent values, and the threshold that all of them exceed."""
-
-    counts: I64
-    threshold: float
-
-    @classmethod
-    def of(cls, update: SparseUpdate, layout: Layout, threshold: float) -> Self:
-        """The facts of a decoded update; a `threshold` of 0 means that it is not known."""
-        return cls(np.diff(np.searchsorted(update.indices, layout.block_starts)), threshold)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,11 @@ import numpy.typing as npt
 from coordinator.aggregation import WeightedMean
 from coordinator.column_history import ColumnHistory
 from coordinator.decoded_updates import DecodedUpdates
+from coordinator.density_forecast import Trust, forecast_for, plans_have_classes
 from coordinator.job import Job
-from coordinator.predictor import BlockPredictor, SieveFacts, Trust
 from coordinator.send_histories import SendHistories
 from coordinator.server_model import ServerModel
+from coordinator.sieve_facts import SieveFacts
 from shared.compression.codec import SparseUpdate
 from shared.compression.history import SendHistory
 from shared.compression.partition import history_after
@@ -69,7 +70,7 @@ class SieveServer:
     def __init__(self, job: Job, layout: Layout, initial: F32, trust: Trust = "better") -> None:
         self._job, self._layout = job, layout
         self.model = ServerModel(layout, initial, job.downlink.history_rounds)
-        self.predictor = BlockPredictor(layout, job.seed, trust)
+        self.predictor = forecast_for(job, layout, trust)
         self.columns = ColumnHistory(layout)
         self.histories = SendHistories(layout)
         self.decoded = DecodedUpdates()
@@ -92,7 +93,7 @@ class SieveServer:
             gain_eighths=sieve.gain_eighths,
             chance_quarters=sieve.chance_quarters,
         )
-        if sieve.codec != "partition" or sieve.prior not in ("public", "both"):
+        if not plans_have_classes(self._job):
             return plain
         classes = plan_from_densities(self.predictor.densities(plain.budget_bytes))
         return replace(plain, density_classes=classes, column_steps=self.columns.steps() if sieve.columns else None)

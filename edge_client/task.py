@@ -43,6 +43,12 @@ class Task:
         other._source, other._split = source, None
         return other
 
+    def with_runtime(self, runtime: Runtime) -> Self:
+        """The same task, trained otherwise than by the bundle's graphs."""
+        other = copy(self)
+        other.runtime = runtime
+        return other
+
     def with_split(self, split: Split) -> Self:
         """The same task on these very examples: sessions are shared."""
         other = copy(self)

@@ -20,6 +20,15 @@ class Sizes(BaseModel):
     residual_bytes: int = Field(ge=0)
 
 
+class TorchModule(BaseModel):
+    """Where a process that has torch finds a model: `module:name` of a factory, and of a loss over `(logits, y)`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    factory: str
+    loss: str
+
+
 class FleetBrief(BaseModel):
     """An emulated fleet: device `names`, their data and profiles.
 
@@ -40,5 +49,5 @@ class FleetBrief(BaseModel):
     seed: int = 1
     sizes: Sizes
     example_flops: float = Field(0.0, ge=0)
-    batch_size: int = Field(32, ge=1)
+    torch_module: TorchModule | None = Field(None, description="train with torch by this module, not by the bundle")
     began_seconds: float = 0.0

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from coordinator.assembly import signing_key
 from coordinator.bench.control_group import ControlGroup
 from coordinator.bench.node_run import NodeRun
 from coordinator.bench.node_task import NodeTask
 from coordinator.bench.process_tree import Watch, end
 from coordinator.broker import DevBroker
 from coordinator.client_processes import ClientProcesses
+from coordinator.run_entry import signing_key
 from coordinator.tasks.task import export_folder
 
 NAME = "board"

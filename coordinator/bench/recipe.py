@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from coordinator.density_forecast import Trust
 from coordinator.job import LEAST_BUDGET_BYTES, Downlink, Fleet, Job, PriorName, Server, Sieve, Work
-from coordinator.predictor import Trust
 
 OptionValue = bool | int | float | str
 

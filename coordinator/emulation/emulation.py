@@ -5,18 +5,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-
-import torch
+from pathlib import Path
+from typing import Literal
 
 from coordinator.admission import dense_object_bytes
-from coordinator.assembly import enter_run, signing_key, strategy_of
 from coordinator.checkpoints import CheckpointStore
 from coordinator.emulation.fleet_process import FleetProcess
 from coordinator.emulation.fleet_transport import FleetTransport
-from coordinator.emulation.population import Population
+from coordinator.emulation.preparation import DATA_FOLDER, Preparation, Prepared, Request
 from coordinator.emulation.stepped_link import SteppedLink
-from coordinator.export.flops import example_flops
-from coordinator.exported_model import LARGEST_BUNDLE_BYTES
 from coordinator.intake import Intake
 from coordinator.job import Job
 from coordinator.journal import Journal
@@ -24,13 +21,13 @@ from coordinator.mqtt_grid import MqttGrid
 from coordinator.publisher import Publisher
 from coordinator.records import RoundRecord
 from coordinator.run import Progress, Run
+from coordinator.run_entry import KEY_FILE, enter_run, signing_key, strategy_of
 from coordinator.run_folder import RunFolder
-from coordinator.server_model import model_bytes
 from coordinator.strategy import SieveStrategy
-from shared.bundle import open_bundle
 from shared.compression.history import SendHistory
 from shared.compression.registry import memory_by_codec
 from shared.device_profile import DeviceProfile
+from shared.errors import SettingsError
 from shared.fleet_brief import FleetBrief, Sizes
 from shared.layout import Layout
 from shared.receiver import Receiver
@@ -59,9 +56,17 @@ class Setup:
     """What is emulated: a job, the devices and their data, what kinds of devices they are, and who trains for them."""
 
     job: Job
-    population: Population
+    clients: int | None = None
+    data: Path | None = None
+    test_share: float = 0.2
+    engine: Literal["onnx", "torch"] = "onnx"
     profiles: Sequence[DeviceProfile] = (DeviceProfile(),)
     workers: int = 2
+
+    def request(self, folder: Path) -> Request:
+        """What has to be prepared."""
+        job, data = self.job, self.data
+        return Request(job=job, folder=folder, clients=self.clients, data=data, test_share=self.test_share)
 
 
 @contextmanager
@@ -72,18 +77,15 @@ def emulated_run(
     on_closed: Callable[[RoundRecord], None] = lambda record: None,
 ) -> Iterator[EmulatedRun]:
     """A run on a fleet that is emulated until the block ends; the folder must be new."""
-    torch.set_num_threads(1)
     job, began_seconds = setup.job, time.time()
-    with FleetProcess(setup.workers, folder.path / "fleet.log") as process:
+    with FleetProcess(setup.workers, folder.path / "fleet.log", setup.engine) as process:
         transport = FleetTransport(process.stream)
-        key = signing_key(folder.path / "coordinator.key")
-        bundle, initial = setup.population.bundle(job, key)
-        folder.initial.write_bytes(model_bytes(initial))
-        folder.bundle.write_bytes(bundle)
+        key = signing_key(folder.path / KEY_FILE)
+        prepared = Preparation(setup.request(folder.path)).result()
         with closing(Journal.open(folder.journal, _Calendar(transport, began_seconds), durable=False)) as journal:
             run_id = enter_run(journal, job, folder)
             strategy, intake = strategy_of(job, run_id, folder, key), Intake(journal, run_id)
-            transport.begin(_brief(setup, folder, key, strategy.layout, began_seconds).model_dump_json())
+            transport.begin(_brief(setup, prepared, folder, key, strategy.layout, began_seconds).model_dump_json())
             with closing(_link(transport, key, strategy)) as link:
                 grid = MqttGrid(link, intake=intake, grace_seconds=job.fleet.grace_seconds, clock=transport.clock)
                 link.start(grid)
@@ -120,16 +122,18 @@ def _link(transport: FleetTransport, key: SigningKey, strategy: SieveStrategy) -
     )
 
 
-def _brief(setup: Setup, folder: RunFolder, key: SigningKey, layout: Layout, began_seconds: float) -> FleetBrief:
-    """What the fleet is told, with the devices' data written where it finds it."""
-    job, data = setup.job, folder.path / "fleet-data"
-    setup.population.write(data, job)
-    bundle = open_bundle(folder.bundle.read_bytes(), [key.verify_key], LARGEST_BUNDLE_BYTES, None)
+def _brief(
+    setup: Setup, prepared: Prepared, folder: RunFolder, key: SigningKey, layout: Layout, began_seconds: float
+) -> FleetBrief:
+    """What the fleet is told."""
+    if setup.engine == "torch" and prepared.module is None:
+        raise SettingsError(f"task {setup.job.task} names no torch module of its own: leave out --engine torch")
+    job = setup.job
     return FleetBrief(
-        names=tuple(setup.population.names),
+        names=prepared.names,
         state=(folder.path / "fleet").resolve(),
-        data=data.resolve(),
-        data_kind=setup.population.kind,
+        data=(folder.path / DATA_FOLDER).resolve(),
+        data_kind=prepared.kind,
         trusted_signer=key.verify_key.hex,
         profiles=tuple(setup.profiles),
         seed=job.seed,
@@ -139,6 +143,7 @@ def _brief(setup: Setup, folder: RunFolder, key: SigningKey, layout: Layout, beg
             history_bytes=LARGEST_RECENT_BYTES + len(SendHistory.empty(layout).to_bytes()) + 4 * layout.size,
             residual_bytes=memory_by_codec(job.sieve.codec).zero(layout.size).state.nbytes,
         ),
-        example_flops=example_flops(bundle.files["train.onnx"]),
+        example_flops=prepared.example_flops,
+        torch_module=prepared.module if setup.engine == "torch" else None,
         began_seconds=began_seconds,
     )

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from shared.virtual_link import PacketStream
 
@@ -21,15 +21,14 @@ class FleetProcess:
     It ends with the block, and by itself when this process is killed, for then its socket ends.
     """
 
-    def __init__(self, workers: int, log_file: Path) -> None:
-        self._workers, self._log_file = workers, log_file
+    def __init__(self, workers: int, log_file: Path, engine: Literal["onnx", "torch"]) -> None:
         self._ours, theirs = socket.socketpair()
         self._ours.settimeout(ANSWER_SECONDS)
         self.stream = PacketStream(self._ours)
         command = [sys.executable, "-m", "edge_client.fleet.main", "--socket", str(theirs.fileno())]
         with log_file.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603  our own program
-                [*command, "--workers", str(workers)],
+                [*command, "--workers", str(workers), "--engine", engine],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 pass_fds=[theirs.fileno()],

@@ -10,16 +10,23 @@ import torch
 
 from coordinator.assembly import first_bundle
 from coordinator.bundle_builder import Title, signed_bundle
+from coordinator.emulation.deal import deal
+from coordinator.emulation.preparation import DATA_FOLDER, Prepared, Request
 from coordinator.emulation.shares import write_recordings, write_shares
+from coordinator.export.flops import example_flops
 from coordinator.export.step import export_step, initial_weights
-from coordinator.exported_model import SUFFIX
+from coordinator.exported_model import LARGEST_BUNDLE_BYTES, SUFFIX
 from coordinator.job import Job
+from coordinator.run_entry import KEY_FILE
+from coordinator.run_folder import RunFolder
+from coordinator.server_model import model_bytes
 from coordinator.tasks.array_task import ArrayTask
 from coordinator.tasks.examples import Examples
 from coordinator.tasks.registry import ARRAY_TASKS, array_task_by_name, task_by_name
-from coordinator.tasks.skew import iid
 from coordinator.tasks.task import EXAMPLE_BATCH, ClientData
+from shared.bundle import open_bundle
 from shared.errors import DataError, SettingsError
+from shared.fleet_brief import TorchModule
 from shared.growth import grow, growth_like
 from shared.layout import F32, I64
 from shared.preprocessing import ExamplePreprocessing
@@ -91,6 +98,32 @@ class Dealt:
         write_shares(folder, self.examples, self.parts, self.test_share, job.seed)
 
 
+def prepare(request: Request) -> Prepared:
+    """Make bundle, initial weights and data in the run's folder."""
+    torch.set_num_threads(1)
+    job, folder = request.job, RunFolder(request.folder)
+    key = SigningKey.load(folder.path / KEY_FILE)
+    population = population_of(job, request.clients, request.data, request.test_share)
+    bundle, initial = population.bundle(job, key)
+    folder.initial.write_bytes(model_bytes(initial))
+    folder.bundle.write_bytes(bundle)
+    population.write(folder.path / DATA_FOLDER, job)
+    train = open_bundle(bundle, [key.verify_key], LARGEST_BUNDLE_BYTES, None).files["train.onnx"]
+    task = population.task if isinstance(population, Dealt) else None
+    return Prepared(
+        names=tuple(population.names),
+        kind=population.kind,
+        example_flops=example_flops(train),
+        module=_module(task) if task else None,
+    )
+
+
+def _module(task: ArrayTask) -> TorchModule | None:
+    """Where a process that has torch finds the task's own module and loss; None where they have no name."""
+    paths = [f"{found.__module__}:{found.__qualname__}" for found in (task.model, task.loss)]
+    return None if any("<" in path for path in paths) else TorchModule(factory=paths[0], loss=paths[1])
+
+
 def population_of(job: Job, clients: int | None, data: Path | None, test_share: float = TEST_SHARE) -> Population:
     """The devices for a job: the clients of its task, or so many that its data set, or the one in `data`, is dealt to.
 
@@ -119,7 +152,7 @@ def _array_task(job: Job) -> ArrayTask | None:
 
 
 def _parts(job: Job, examples: Examples, clients: int) -> Sequence[I64]:
-    return iid(len(examples), clients, np.random.default_rng((job.seed, 0x5B117)))
+    return deal(examples, job.split, clients, job.seed)
 
 
 def _read(folder: Path) -> Examples:

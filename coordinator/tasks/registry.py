@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from coordinator.tasks.array_task import ArrayTask
 from coordinator.tasks.cifar10 import CIFAR10
+from coordinator.tasks.crowd import CROWD
 from coordinator.tasks.digits import DIGITS
 from coordinator.tasks.drill import DRILL
 from coordinator.tasks.mnist import FASHION_MNIST, MNIST
@@ -17,7 +18,7 @@ from shared.errors import SettingsError
 
 TASKS = {task.name: task for task in (WATCH, DRILL)}
 ARRAY_TASKS = {
-    task.name: task for task in (DIGITS, MNIST, FASHION_MNIST, CIFAR10, WATCH_WINDOWS, MOTIONS, SPOKEN_DIGITS)
+    task.name: task for task in (DIGITS, MNIST, FASHION_MNIST, CIFAR10, WATCH_WINDOWS, MOTIONS, SPOKEN_DIGITS, CROWD)
 }
 
 AnyTask = TypeVar("AnyTask", Task, ArrayTask)

@@ -54,6 +54,32 @@ def natural(owners: I64, clients: int, random: np.random.Generator) -> list[I64]
     return [np.flatnonzero(np.isin(owners, group)).astype(np.int64) for group in groups]
 
 
+def shards(labels: I64, clients: int, shards_a_client: int, random: np.random.Generator) -> list[I64]:
+    """Examples sorted by label and cut into equal runs, of which each client gets so many: few classes each.
+
+    After McMahan et al., *Communication-efficient learning of deep networks from decentralized data*, 2017.
+    """
+    _check(len(labels), clients * shards_a_client)
+    runs = np.array_split(np.argsort(labels, kind="stable").astype(np.int64), clients * shards_a_client)
+    dealt = random.permutation(len(runs)).reshape(clients, shards_a_client)
+    return [np.sort(np.concatenate([runs[run] for run in own])) for own in dealt]
+
+
+def quantity(examples: int, clients: int, sigma: float, random: np.random.Generator) -> list[I64]:
+    """Alike in kind but not in number: amounts are log-normal, with this spread of their logarithm, one at least.
+
+    After Li et al., *Federated learning on non-IID data silos*, 2022, where they are drawn from another distribution.
+    """
+    _check(examples, clients)
+    if not sigma > 0:
+        raise DataError(f"sigma is {sigma}: it must be above 0")
+    shares = random.lognormal(0.0, sigma, clients)
+    cuts = np.floor(np.cumsum(shares) / shares.sum() * (examples - clients)).astype(np.int64)
+    cuts[-1] = examples - clients
+    order = random.permutation(examples).astype(np.int64)
+    return [np.sort(part) for part in np.split(order, (cuts + np.arange(1, clients + 1))[:-1])]
+
+
 def _draw(size: int, shares: np.ndarray, left: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """How many of each class, `size` in all and never more than are left, are drawn by `shares`."""
     taken = np.zeros_like(left)

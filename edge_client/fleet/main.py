@@ -1,6 +1,7 @@
 """The process of an emulated fleet: it plays the devices' lives as far as the coordinator lets time pass."""
 
 import argparse
+import importlib
 import json
 import logging
 import socket
@@ -179,7 +180,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="an emulated fleet; started by gradsieve emulate")
     parser.add_argument("--socket", type=int, required=True, help="descriptor of the socket to the coordinator")
     parser.add_argument("--workers", type=int, required=True, help="processes that train")
+    parser.add_argument("--engine", choices=("onnx", "torch"), default="onnx", help="what workers train with")
     options = parser.parse_args()
+    if options.engine == "torch":
+        importlib.import_module("edge_client.torch_runtime")  # before the fork, so that workers share its pages
     logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s")
     stream = PacketStream(socket.socket(fileno=options.socket))
     workforce = Workforce(options.workers)

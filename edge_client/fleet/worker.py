@@ -41,6 +41,7 @@ class Worker:
         self._shelf = ModelShelf(brief.state / "models")
         self._examples = FleetExamples(brief.data, brief.data_kind, brief.names)
         self._tasks: dict[str, Task] = {}
+        self._module = brief.torch_module
 
     def carry_out(self, slot: int, step_seconds: float, order: Order) -> bytes:
         """The answer's line."""
@@ -59,10 +60,17 @@ class Worker:
         def load(archive: Path) -> Task:
             digest = archive.stem
             if digest not in self._tasks:
-                self._tasks = {digest: Task(read_archive(archive), NO_DATA)}
+                self._tasks = {digest: self._made(Task(read_archive(archive), NO_DATA))}
             return self._examples.of(self._tasks[digest], digest, slot)
 
         return load
+
+    def _made(self, task: Task) -> Task:
+        if self._module is None:
+            return task
+        from edge_client.torch_runtime import TorchRuntime  # noqa: PLC0415  loads torch
+
+        return task.with_runtime(TorchRuntime(self._module, task.layout))
 
 
 def serve(connection: socket.socket) -> None:

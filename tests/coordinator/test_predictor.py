@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from coordinator.checkpoints import CheckpointStore
-from coordinator.predictor import BlockPredictor, SieveFacts
+from coordinator.predictor import BlockPredictor
 from coordinator.round_counts import RoundCounts
+from coordinator.sieve_facts import SieveFacts
 from coordinator.survival_curve import LAPLACE_GAPS, SurvivalCurves
 from shared.compression.codec import SparseUpdate
 from shared.layout import F32, Layout

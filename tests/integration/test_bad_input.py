@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 
 from coordinator import main as coordinator_program
-from coordinator.assembly import assembled_run, signing_key
+from coordinator.assembly import assembled_run
 from coordinator.broker import DevBroker
 from coordinator.commands import serve
 from coordinator.job import Fleet, Job, Work
 from coordinator.records import RefusalRecord, RoundRecord
+from coordinator.run_entry import signing_key
 from coordinator.run_folder import RunFolder
 from coordinator.settings import CoordinatorSettings
 from edge_client import main as edge_program
