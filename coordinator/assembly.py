@@ -3,15 +3,13 @@
 import random
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from uuid import uuid4
 
 import torch
 
 from coordinator.admission import dense_object_bytes
-from coordinator.bundle_builder import build_bundle
 from coordinator.checkpoints import CheckpointStore
-from coordinator.exported_model import SUFFIX, ExportedModel
+from coordinator.first_bundle import first_bundle
 from coordinator.intake import Intake
 from coordinator.job import Job
 from coordinator.journal import Journal
@@ -24,23 +22,13 @@ from coordinator.run_entry import enter_run, signing_key, strategy_of
 from coordinator.run_folder import RunFolder
 from coordinator.server_model import model_bytes
 from coordinator.settings import CoordinatorSettings
-from coordinator.tasks.registry import task_by_name
 from shared.errors import BrokerUnreachable
 from shared.folder_lock import folder_lock
-from shared.layout import F32
 from shared.paho_transport import PahoTransport
 from shared.receiver import Receiver
 from shared.signing import SigningKey
 from shared.spool import FileSpool
 from shared.topics import Topics
-
-
-def first_bundle(job: Job, key: SigningKey) -> tuple[bytes, F32]:
-    """The signed bundle of a job's task and its initial weights float32 `[size]`, or those of an export."""
-    if job.task.endswith(SUFFIX):
-        return ExportedModel(Path(job.task)).read(key.verify_key)
-    grown = job.downlink.first_model == "grown"
-    return build_bundle(task_by_name(job.task), job.seed, key, job.work.batch_size, grown=grown)
 
 
 def prepare(job: Job, folder: RunFolder, key: SigningKey) -> None:

@@ -11,6 +11,7 @@ from coordinator.commands.bench import bench
 from coordinator.commands.bundle import bundle
 from coordinator.commands.codec import codec
 from coordinator.commands.demo import demo
+from coordinator.commands.emulate import emulate
 from coordinator.commands.export import export
 from coordinator.commands.report import report
 from coordinator.commands.run import run
@@ -29,7 +30,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, run, serve, status, report, export):
+for command in (demo, run, emulate, serve, status, report, export):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "allow_interspersed_args": False})(bench)
 app.add_typer(bundle, name="bundle")

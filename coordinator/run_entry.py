@@ -16,9 +16,6 @@ from shared.errors import BundleError, RunError, SignatureError
 from shared.layout import F32, Layout
 from shared.signing import SigningKey
 
-KEY_FILE = "coordinator.key"
-"""The key of a coordinator that is made for one run folder alone."""
-
 
 def signing_key(file: Path) -> SigningKey:
     """The coordinator's key; made, readable by its owner alone, where there is none yet."""

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from shared.errors import RunError
 
+KEY_FILE = "coordinator.key"
+"""The key of a coordinator that is made for one run folder alone."""
+
 
 @dataclass(frozen=True)
 class RunFolder:

@@ -1,4 +1,4 @@
-"""Training with torch instead of the bundle's graphs, by a module that this machine has itself: never by one it is sent.
+"""Training with torch instead of the bundle's graphs, by a module that this machine has itself and was never sent.
 
 For emulated fleets and boards with memory to spare, where torch's convolutions are quicker than onnxruntime's. It is
 the one part of a device that may load torch, and nothing loads it that does not ask for it.

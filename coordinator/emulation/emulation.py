@@ -21,8 +21,8 @@ from coordinator.mqtt_grid import MqttGrid
 from coordinator.publisher import Publisher
 from coordinator.records import RoundRecord
 from coordinator.run import Progress, Run
-from coordinator.run_entry import KEY_FILE, enter_run, signing_key, strategy_of
-from coordinator.run_folder import RunFolder
+from coordinator.run_entry import enter_run, signing_key, strategy_of
+from coordinator.run_folder import KEY_FILE, RunFolder
 from coordinator.strategy import SieveStrategy
 from shared.compression.history import SendHistory
 from shared.compression.registry import memory_by_codec
@@ -37,7 +37,10 @@ from shared.topics import Topics
 
 TICK_SECONDS = 60.0
 """Virtual time between two rounds of housekeeping: no packet is lost here, so nothing waits for it."""
+SETTLE_SECONDS = 30.0
+"""Virtual time in which devices that are on the air come online before the first round."""
 CHUNK_BYTES = 65_536
+DAY_SECONDS = 86_400.0
 PLAN_ROOM_BYTES = 1 << 16
 LARGEST_RECENT_BYTES = 64
 
@@ -62,6 +65,7 @@ class Setup:
     engine: Literal["onnx", "torch"] = "onnx"
     profiles: Sequence[DeviceProfile] = (DeviceProfile(),)
     workers: int = 2
+    start_hour: float = 8.0
 
     def request(self, folder: Path) -> Request:
         """What has to be prepared."""
@@ -77,7 +81,7 @@ def emulated_run(
     on_closed: Callable[[RoundRecord], None] = lambda record: None,
 ) -> Iterator[EmulatedRun]:
     """A run on a fleet that is emulated until the block ends; the folder must be new."""
-    job, began_seconds = setup.job, time.time()
+    job, began_seconds = setup.job, _morning(time.time(), setup.start_hour)
     with FleetProcess(setup.workers, folder.path / "fleet.log", setup.engine) as process:
         transport = FleetTransport(process.stream)
         key = signing_key(folder.path / KEY_FILE)
@@ -89,9 +93,15 @@ def emulated_run(
             with closing(_link(transport, key, strategy)) as link:
                 grid = MqttGrid(link, intake=intake, grace_seconds=job.fleet.grace_seconds, clock=transport.clock)
                 link.start(grid)
+                link.wait_until(lambda: link.fleet.online_count == len(prepared.names), SETTLE_SECONDS)
                 checkpoints = CheckpointStore(folder.checkpoints)
                 run = Run(job, strategy, journal, checkpoints, link, grid, intake, on_progress, on_closed)
                 yield EmulatedRun(run, transport, process)
+
+
+def _morning(now: float, hour: float) -> float:
+    """Today at this hour, UTC, in unix seconds: what devices do by the hour must not depend on when it is emulated."""
+    return now // DAY_SECONDS * DAY_SECONDS + 3600.0 * hour
 
 
 @dataclass

@@ -8,7 +8,6 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 
-from coordinator.assembly import first_bundle
 from coordinator.bundle_builder import Title, signed_bundle
 from coordinator.emulation.deal import deal
 from coordinator.emulation.preparation import DATA_FOLDER, Prepared, Request
@@ -16,9 +15,9 @@ from coordinator.emulation.shares import write_recordings, write_shares
 from coordinator.export.flops import example_flops
 from coordinator.export.step import export_step, initial_weights
 from coordinator.exported_model import LARGEST_BUNDLE_BYTES, SUFFIX
+from coordinator.first_bundle import first_bundle
 from coordinator.job import Job
-from coordinator.run_entry import KEY_FILE
-from coordinator.run_folder import RunFolder
+from coordinator.run_folder import KEY_FILE, RunFolder
 from coordinator.server_model import model_bytes
 from coordinator.tasks.array_task import ArrayTask
 from coordinator.tasks.examples import Examples

@@ -4,6 +4,7 @@ import inspect
 import linecache
 import traceback
 from collections.abc import Callable, Mapping
+from functools import cache
 from itertools import dropwhile, takewhile
 from pathlib import Path
 from types import FrameType
@@ -103,6 +104,7 @@ def _label_gradients(node: Node, label: str) -> None:
             fresh.extend(earlier for earlier, _ in node.next_functions if earlier is not None)
 
 
+@cache
 def _is_within(file: str, folder: Path) -> bool:
     return Path(file).is_relative_to(folder)
 
