@@ -64,8 +64,11 @@ def assembled_run(
     settings: CoordinatorSettings,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_closed: Callable[[RoundRecord], None] = lambda record: None,
+    make: Callable[[Job, RunFolder, SigningKey], None] | None = None,
 ) -> Iterator[Run]:
     """A run whose link is up; the folder is this process's alone until the block ends.
+
+    What a new run needs is made by `make`, `prepare` unless another is given.
 
     Raises `RunError` when the folder holds a run of another job, `FolderInUse` when another process works in it, and
     `BrokerUnreachable` when the broker does not answer in `connect_seconds`.
@@ -74,7 +77,7 @@ def assembled_run(
     key = signing_key(settings.key_file)
     with folder_lock(folder.path):
         if not folder.journal.exists():
-            prepare(job, folder, key)
+            (make or prepare)(job, folder, key)
         with closing(Journal.open(folder.journal)) as journal:
             run = enter_run(journal, job, folder)
             strategy, intake = strategy_of(job, run, folder, key), Intake(journal, run)

@@ -87,6 +87,10 @@ class Run:
         """Enter the end into the journal, once all that is to be kept of the run was written: no resume after this."""
         self.journal.finish_run(self.id, "finished")
 
+    def await_devices(self, count: int, seconds: float) -> bool:
+        """Wait until so many devices are online, at most so long; whether they are."""
+        return self._link.wait_until(lambda: self._link.fleet.online_count >= count, seconds)
+
     def devices(self) -> list[Device]:
         """The devices heard of so far, by name, as they are now."""
         with self._link.changed:

@@ -11,10 +11,12 @@ from coordinator.job import Job
 from coordinator.journal import Journal
 from coordinator.run_folder import RunFolder
 from coordinator.strategy import SieveStrategy
-from shared.bundle import open_bundle
+from shared.bundle import BundleManifest, open_bundle
 from shared.errors import BundleError, RunError, SignatureError
 from shared.layout import F32, Layout
 from shared.signing import SigningKey
+
+REMEDY = "resume with the key_file and the files that the run began with"
 
 
 def signing_key(file: Path) -> SigningKey:
@@ -58,14 +60,22 @@ def _check_same_job(job: Job, job_json: str, folder: RunFolder) -> None:
 
 def strategy_of(job: Job, run: str, folder: RunFolder, key: SigningKey) -> SieveStrategy:
     """The strategy of a run, from the bundle and the initial weights in its folder; raises `RunError`."""
-    remedy = "resume with the key_file and the files that the run began with"
+    manifest, layout = opened_bundle(folder, key)
     try:
         bundle, weights = folder.bundle.read_bytes(), folder.initial.read_bytes()
-        manifest = open_bundle(bundle, [key.verify_key], LARGEST_BUNDLE_BYTES, available_memory_bytes=None).manifest
-    except (OSError, BundleError, SignatureError) as error:
-        raise RunError(f"{folder.bundle}: {error}: {remedy}") from None
-    layout = Layout.of([(name, shape, role) for name, shape, role in manifest.layout])
+    except OSError as error:
+        raise RunError(f"{folder.initial}: {error}: {REMEDY}") from None
     if len(weights) != 4 * layout.size:
-        raise RunError(f"{folder.initial} has {len(weights)} bytes, the model {4 * layout.size}: {remedy}")
+        raise RunError(f"{folder.initial} has {len(weights)} bytes, the model {4 * layout.size}: {REMEDY}")
     initial: F32 = np.frombuffer(weights, "<f4").astype(np.float32)
     return SieveStrategy(job, run, layout, initial, bundle, grows=manifest.growth is not None)
+
+
+def opened_bundle(folder: RunFolder, key: SigningKey) -> tuple[BundleManifest, Layout]:
+    """The manifest of a run's bundle and the layout in it; raises `RunError`."""
+    try:
+        archive = folder.bundle.read_bytes()
+        manifest = open_bundle(archive, [key.verify_key], LARGEST_BUNDLE_BYTES, available_memory_bytes=None).manifest
+    except (OSError, BundleError, SignatureError) as error:
+        raise RunError(f"{folder.bundle}: {error}: {REMEDY}") from None
+    return manifest, Layout.of([(name, shape, role) for name, shape, role in manifest.layout])

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.device_profile import DeviceProfile
+from shared.settings import BrokerSettings
 from shared.topics import DEFAULT_ROOT
 
 
@@ -51,3 +52,4 @@ class FleetBrief(BaseModel):
     example_flops: float = Field(0.0, ge=0)
     torch_module: TorchModule | None = Field(None, description="train with torch by this module, not by the bundle")
     began_seconds: float = 0.0
+    broker: BrokerSettings | None = Field(None, description="a real broker, and real time; none: emulated ones")

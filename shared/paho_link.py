@@ -10,7 +10,8 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
@@ -77,6 +78,7 @@ class PahoLink:
         self._connected = False  # that a publisher waits for, so only `_on_message` takes this one
         self._leaving = False
         self._end = ""
+        self._deadline = 0.0
         self._published: dict[int, str] = {}
         self._asked: dict[int, tuple[str, ...]] = {}
         self._answers: deque[tuple[int, list[ReasonCode], bool]] = deque()
@@ -106,37 +108,89 @@ class PahoLink:
 
     def run(self) -> str:
         """Connect and serve until the connection ends; returns the reason, readable by an operator."""
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho leaves it untyped
-        properties.ReceiveMaximum = RECEIVE_MAXIMUM
-        try:
-            self._client.connect(
-                self._settings.host,
-                self._settings.port,
-                self._settings.keepalive_seconds,
-                clean_start=True,
-                properties=properties,
-            )
+        with self._explained():
+            self._open()
             if not self._leaving:  # else CONNECT, still unsent, need not be followed by DISCONNECT
                 self._serve()
+        self._hang_up()
+        return self._ending()
+
+    def begin(self) -> str:
+        """Connect for `turn`, in place of `run`; returns why that failed, or nothing."""
+        with self._explained():
+            self._open()
+            return ""
+        self._hang_up()
+        return self._ending()
+
+    def turn(self, readable: bool, writable: bool) -> str:
+        """Do what the socket is ready for; returns why the connection ended, or nothing while it goes on."""
+        with self._explained():
+            if self._turned(readable, writable) and not self._is_overdue():
+                return ""
+        self._hang_up()
+        return self._ending()
+
+    def descriptor(self) -> int:
+        """The socket's, for a selector."""
+        open_socket = self._client.socket()
+        return open_socket.fileno() if isinstance(open_socket, socket.socket) else -1
+
+    def wants_to_write(self) -> bool:
+        """Does something wait to be sent."""
+        return bool(self._client.want_write())
+
+    def _open(self) -> None:
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho leaves it untyped
+        properties.ReceiveMaximum = RECEIVE_MAXIMUM
+        self._deadline = time.monotonic() + self._settings.connect_timeout_seconds
+        self._client.connect(
+            self._settings.host,
+            self._settings.port,
+            self._settings.keepalive_seconds,
+            clean_start=True,
+            properties=properties,
+        )
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what a connection ends by into words for an operator; the block ends there."""
+        try:
+            yield
         except OSError as error:
             self._end = reasons.unreachable(self._settings, error)
         except UnicodeError:
             self._end = reasons.unnamable(self._settings)
         except MALFORMED as error:
             self._end = reasons.foreign(self._settings, error)
-        finally:
-            self._hang_up()
+
+    def _ending(self) -> str:
         return self._end or f"{self._settings.address} closed the connection"
 
     def _serve(self) -> None:
-        deadline = time.monotonic() + self._settings.connect_timeout_seconds
         while self._client.loop(LOOP_SECONDS) == MQTTErrorCode.MQTT_ERR_SUCCESS:
-            if self._accepted and not self._connected:
-                self._announce()
-            self._settle()
-            if not self._connected and time.monotonic() > deadline:
-                self._end = reasons.silent(self._settings)
+            self._progress()
+            if self._is_overdue():
                 return
+
+    def _turned(self, readable: bool, writable: bool) -> bool:
+        codes = [self._client.loop_read()] if readable else []
+        codes += [self._client.loop_write()] if writable else []
+        if any(code != MQTTErrorCode.MQTT_ERR_SUCCESS for code in [*codes, self._client.loop_misc()]):
+            return False
+        self._progress()
+        return True
+
+    def _progress(self) -> None:
+        if self._accepted and not self._connected:
+            self._announce()
+        self._settle()
+
+    def _is_overdue(self) -> bool:
+        if self._connected or time.monotonic() <= self._deadline:
+            return False
+        self._end = reasons.silent(self._settings)
+        return True
 
     def _announce(self) -> None:
         with self._changed:

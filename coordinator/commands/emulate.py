@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from coordinator.commands.logs import quiet_logs
+from coordinator.commands.options import read_settings
 from coordinator.job import load_job
 from coordinator.run_folder import RunFolder
 
@@ -28,11 +29,15 @@ def emulate(
     workers: Annotated[int | None, typer.Option(min=1, help="processes that train; default one a core")] = None,
     engine: Annotated[Literal["onnx", "torch"], typer.Option(help="what they train with")] = "onnx",
     start_hour: Annotated[float, typer.Option(min=0, max=24, help="hour of the day at which it begins")] = 8.0,
+    broker: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="a real MQTT broker, in real time"),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="run folder; default runs/<job name>-emulated")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON at the end")] = False,
 ) -> None:
     """Train one job with a fleet that is emulated on this machine, by the code of the boards and on a virtual clock."""
-    from coordinator.emulation.emulation import Setup, emulated_run
+    from coordinator.emulation.emulation import Setup, emulated_run, live_run
     from coordinator.emulation.outcome import Outcome
     from coordinator.emulation.profiles import SHIPPED, chosen, read_profiles
     from coordinator.live_table import LiveTable
@@ -57,7 +62,13 @@ def emulate(
     quiet_logs(folder.path)
     console = Console(stderr=as_json)
     table = LiveTable(f"gradsieve emulate: {job.name}", job.rounds, console=console)
-    with emulated_run(setup, folder, table.progress, table.closed) as emulated, table.shown():
+    real = None if broker is None else read_settings(None, broker).broker
+    begun = (
+        emulated_run(setup, folder, table.progress, table.closed)
+        if real is None
+        else live_run(setup, folder, real, table.progress, table.closed)
+    )
+    with begun as emulated, table.shown():
         table.dense_update_bytes = 4 * emulated.run.strategy.layout.size
         final = emulated.run.execute()
         emulated.run.strategy.save_model(folder.model)
@@ -70,4 +81,5 @@ def emulate(
         return
     judged = f"accuracy {final['accuracy']:.3f}   " if "accuracy" in final else ""
     console.print(f"{judged}model {folder.model}   report {folder.report}", highlight=False)
-    console.print(f"{outcome.sentence()}; here it took {time.monotonic() - began:.0f} s", highlight=False)
+    if sentence := outcome.sentence():
+        console.print(f"{sentence}; here it took {time.monotonic() - began:.0f} s", highlight=False)

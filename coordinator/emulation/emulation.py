@@ -21,16 +21,17 @@ from coordinator.mqtt_grid import MqttGrid
 from coordinator.publisher import Publisher
 from coordinator.records import RoundRecord
 from coordinator.run import Progress, Run
-from coordinator.run_entry import enter_run, signing_key, strategy_of
+from coordinator.run_entry import enter_run, opened_bundle, signing_key, strategy_of
 from coordinator.run_folder import KEY_FILE, RunFolder
+from coordinator.settings import CoordinatorSettings
 from coordinator.strategy import SieveStrategy
 from shared.compression.history import SendHistory
 from shared.compression.registry import memory_by_codec
 from shared.device_profile import DeviceProfile
 from shared.errors import SettingsError
 from shared.fleet_brief import FleetBrief, Sizes
-from shared.layout import Layout
 from shared.receiver import Receiver
+from shared.settings import BrokerSettings
 from shared.signing import SigningKey
 from shared.spool import MemorySpool
 from shared.topics import Topics
@@ -39,6 +40,7 @@ TICK_SECONDS = 60.0
 """Virtual time between two rounds of housekeeping: no packet is lost here, so nothing waits for it."""
 SETTLE_SECONDS = 30.0
 """Virtual time in which devices that are on the air come online before the first round."""
+LIVE_SETTLE_SECONDS = 120.0
 CHUNK_BYTES = 65_536
 DAY_SECONDS = 86_400.0
 PLAN_ROOM_BYTES = 1 << 16
@@ -50,8 +52,13 @@ class EmulatedRun:
     """A run that is ready to execute, and the fleet it talks to."""
 
     run: Run
-    transport: FleetTransport
     process: FleetProcess
+    transport: FleetTransport | None = None
+    """What virtual time passes on; None where the broker is a real one, and time too."""
+
+    def figures(self) -> dict[str, object]:
+        """What the fleet has cost by its own clocks; of real time, nothing."""
+        return {} if self.transport is None else self.transport.figures()
 
 
 @dataclass(frozen=True)
@@ -89,14 +96,36 @@ def emulated_run(
         with closing(Journal.open(folder.journal, _Calendar(transport, began_seconds), durable=False)) as journal:
             run_id = enter_run(journal, job, folder)
             strategy, intake = strategy_of(job, run_id, folder, key), Intake(journal, run_id)
-            transport.begin(_brief(setup, prepared, folder, key, strategy.layout, began_seconds).model_dump_json())
+            transport.begin(_brief(setup, prepared, folder, key, began_seconds).model_dump_json())
             with closing(_link(transport, key, strategy)) as link:
                 grid = MqttGrid(link, intake=intake, grace_seconds=job.fleet.grace_seconds, clock=transport.clock)
                 link.start(grid)
-                link.wait_until(lambda: link.fleet.online_count == len(prepared.names), SETTLE_SECONDS)
                 checkpoints = CheckpointStore(folder.checkpoints)
                 run = Run(job, strategy, journal, checkpoints, link, grid, intake, on_progress, on_closed)
-                yield EmulatedRun(run, transport, process)
+                run.await_devices(len(prepared.names), SETTLE_SECONDS)
+                yield EmulatedRun(run, process, transport)
+
+
+@contextmanager
+def live_run(
+    setup: Setup,
+    folder: RunFolder,
+    broker: BrokerSettings,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_closed: Callable[[RoundRecord], None] = lambda record: None,
+) -> Iterator[EmulatedRun]:
+    """The same on a real broker, in real time, with all the devices' connections in one process; kinds do not count."""
+    from coordinator.assembly import assembled_run  # noqa: PLC0415  loads torch, which an emulated broker needs not
+
+    job, key = setup.job, signing_key(folder.path / KEY_FILE)
+    with FleetProcess(setup.workers, folder.path / "fleet.log", setup.engine) as process:
+        prepared = Preparation(setup.request(folder.path)).result()
+        brief = _brief(setup, prepared, folder, key, time.time()).model_copy(update={"broker": broker})
+        settings = CoordinatorSettings(broker=broker, key_file=folder.path / KEY_FILE)
+        with assembled_run(job, folder, settings, on_progress, on_closed, make=lambda *prepared: None) as run:
+            FleetTransport(process.stream).begin(brief.model_dump_json())
+            run.await_devices(len(prepared.names), LIVE_SETTLE_SECONDS)
+            yield EmulatedRun(run, process)
 
 
 def _morning(now: float, hour: float) -> float:
@@ -132,13 +161,11 @@ def _link(transport: FleetTransport, key: SigningKey, strategy: SieveStrategy) -
     )
 
 
-def _brief(
-    setup: Setup, prepared: Prepared, folder: RunFolder, key: SigningKey, layout: Layout, began_seconds: float
-) -> FleetBrief:
+def _brief(setup: Setup, prepared: Prepared, folder: RunFolder, key: SigningKey, began_seconds: float) -> FleetBrief:
     """What the fleet is told."""
     if setup.engine == "torch" and prepared.module is None:
         raise SettingsError(f"task {setup.job.task} names no torch module of its own: leave out --engine torch")
-    job = setup.job
+    job, layout = setup.job, opened_bundle(folder, key)[1]
     return FleetBrief(
         names=prepared.names,
         state=(folder.path / "fleet").resolve(),

@@ -7,6 +7,7 @@ from coordinator.report.quantity import bytes_text, seconds_text
 from coordinator.summary import FleetTraffic, run_figures
 
 JOULES_A_WATT_HOUR = 3600.0
+OF_THE_FLEET = "virtual_seconds", "trained_seconds", "crashes", "spent_joules"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,19 +19,23 @@ class Outcome:
     @classmethod
     def of(cls, emulated: EmulatedRun, final: dict[str, float], wall_seconds: float) -> "Outcome":
         """What a finished run was; `wall_seconds` is what it took on this machine."""
-        traffic, fleet = FleetTraffic.of(emulated.run.devices()), emulated.transport.figures()
-        keys = "virtual_seconds", "trained_seconds", "crashes", "spent_joules"
+        traffic, fleet = FleetTraffic.of(emulated.run.devices()), emulated.figures()
         figures = run_figures(emulated.run, final) | {
             "clients": len(emulated.run.devices()),
             "uplink_bytes": traffic.uplink_bytes,
-            "downlink_bytes": fleet["received_bytes"],
-            **{key: fleet[key] for key in keys},
+            "downlink_bytes": fleet.get("received_bytes", traffic.downlink_bytes),
+            **{key: fleet[key] for key in OF_THE_FLEET if key in fleet},
             "wall_seconds": round(wall_seconds, 2),
         }
         return cls(figures)
 
     def sentence(self) -> str:
-        """`This would have taken 3 h 12 min and 41 MB on your fleet.`, with energy where batteries were emulated."""
+        """What a fleet's owner would want to know: `this would have taken 3 h 12 min and 41 MB on your fleet`.
+
+        With energy where batteries were emulated; empty where time was real.
+        """
+        if "virtual_seconds" not in self.figures:
+            return ""
         took = seconds_text(_number(self.figures["virtual_seconds"]))
         moved = bytes_text(_number(self.figures["uplink_bytes"]) + _number(self.figures["downlink_bytes"]))
         joules = _number(self.figures["spent_joules"])

@@ -5,26 +5,19 @@ import importlib
 import json
 import logging
 import socket
-from collections.abc import Sequence
-from functools import lru_cache
 
 from edge_client.fleet.air import Air, Lane, Port
-from edge_client.fleet.keeper import MemberKeeper, SharedObjects
-from edge_client.fleet.member import Member, Site, settings_of
-from edge_client.fleet.slot_file import SlotFile
+from edge_client.fleet.live import LiveFleet
+from edge_client.fleet.member import Site
+from edge_client.fleet.roster import checked_once, members_of
+from edge_client.fleet.slot_file import slot_file
 from edge_client.fleet.workforce import Workforce
 from edge_client.fleet.world import World
-from edge_client.settings import EdgeSettings
-from shared.bundle import open_bundle
-from shared.device_profile import dealt
 from shared.errors import GradsieveError, MessageError
 from shared.fleet_brief import FleetBrief
-from shared.signing import VerifyKey
 from shared.transport import Connected, Publication, Received, Subscribed
 from shared.virtual_link import Packet, PacketKind, PacketStream
 
-HEARTBEAT_SECONDS = 3600.0
-"""Devices here die by an event and never by silence, so a sign of life is all but needless."""
 COORDINATOR = "coordinator"
 EVENTS_A_GLANCE = 32
 """Events between two looks at what the workers have ready."""
@@ -34,13 +27,12 @@ class EmulatedFleet:
     """All devices of a brief, and the coordinator as one more client of the same broker."""
 
     def __init__(self, brief: FleetBrief, workforce: Workforce) -> None:
-        self._brief, self.workforce = brief, workforce
+        self.workforce = workforce
         self.world = World()
         self.air = Air(self.world)
         self.coordinator = Port(self.air, COORDINATOR, Lane(), Lane(), lambda: None)
-        brief.state.mkdir(parents=True, exist_ok=True)
-        self._file = SlotFile(brief.state / "slots.bin", len(brief.names), brief.sizes)
-        self.members = self._members()
+        site = Site(self.world, workforce, checked_once, brief.example_flops, brief.began_seconds, self.air)
+        self.members = members_of(brief, slot_file(brief), site)
         self._asked = 0
 
     def start(self) -> None:
@@ -69,48 +61,12 @@ class EmulatedFleet:
             "workers": self.workforce.processes(),
         }
 
-    def _members(self) -> list[Member]:
-        brief, objects = self._brief, SharedObjects(self._brief.state)
-        template = EdgeSettings(
-            name=brief.names[0],
-            data=brief.data,
-            state_dir=brief.state,
-            trusted_signers=(brief.trusted_signer,),
-            topic_root=brief.topic_root,
-            heartbeat_seconds=HEARTBEAT_SECONDS,
-        )
-        site = Site(self.air, self.workforce, _checked_once, brief.example_flops, brief.began_seconds)
-        kinds = dealt(list(brief.profiles), len(brief.names), brief.seed)
-        return [
-            Member(
-                settings_of(name, template),
-                slot,
-                brief.profiles[kind],
-                MemberKeeper(self._file, slot, objects),
-                site,
-                brief.seed,
-            )
-            for slot, (name, kind) in enumerate(zip(brief.names, kinds, strict=True))
-        ]
-
-
-@lru_cache(maxsize=4)
-def _opened(archive: bytes, trusted: tuple[VerifyKey, ...], largest_bytes: int) -> None:
-    open_bundle(archive, trusted, largest_bytes, available_memory_bytes=None)
-
-
-def _checked_once(
-    archive: bytes, trusted: Sequence[VerifyKey], largest_bytes: int, available_bytes: int | None, data_bytes: int
-) -> None:
-    """Check a bundle as a board does, once for all boards that trust the same keys; room for it is not emulated."""
-    _opened(archive, tuple(trusted), largest_bytes)
-
 
 class Conversation:
     """Answers the coordinator's packets, one after another."""
 
-    def __init__(self, stream: PacketStream, workforce: Workforce) -> None:
-        self._stream, self._workforce = stream, workforce
+    def __init__(self, connection: socket.socket, workforce: Workforce) -> None:
+        self._connection, self._stream, self._workforce = connection, PacketStream(connection), workforce
         self._fleet: EmulatedFleet | None = None
 
     def serve(self) -> None:
@@ -120,6 +76,10 @@ class Conversation:
             if packet.kind is PacketKind.CLOSE:
                 return
             self._take(packet)
+
+    def complain(self, text: str) -> None:
+        """Tell the coordinator why the fleet cannot go on."""
+        self._answer(Packet(PacketKind.FAULT, payload=text.encode()))
 
     def _take(self, packet: Packet) -> None:
         if packet.kind is PacketKind.BRIEF:
@@ -146,6 +106,12 @@ class Conversation:
 
     def _begin(self, text: bytes) -> None:
         brief = FleetBrief.model_validate_json(text)
+        if brief.broker is not None:
+            live = LiveFleet(brief, self._workforce, self._connection)
+            self._workforce.brief(brief)
+            self._answer(Packet(PacketKind.READY))
+            live.serve()
+            raise EOFError("the coordinator has closed")
         self._fleet = EmulatedFleet(brief, self._workforce)  # first, for it makes the files that workers open
         self._workforce.brief(brief)
         self._fleet.start()
@@ -185,15 +151,14 @@ def main() -> int:
     if options.engine == "torch":
         importlib.import_module("edge_client.torch_runtime")  # before the fork, so that workers share its pages
     logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s")
-    stream = PacketStream(socket.socket(fileno=options.socket))
     workforce = Workforce(options.workers)
+    conversation = Conversation(socket.socket(fileno=options.socket), workforce)
     try:
-        Conversation(stream, workforce).serve()
+        conversation.serve()
     except EOFError:
         return 0
     except GradsieveError as error:
-        stream.write(Packet(PacketKind.FAULT, payload=str(error).encode()))
-        stream.flush()
+        conversation.complain(str(error))
         return 1
     finally:
         workforce.close()

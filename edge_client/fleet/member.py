@@ -2,19 +2,25 @@
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from edge_client.agent import Agent, BundleCheck
-from edge_client.fleet.air import Air, Lane, Port
+from edge_client.fleet.air import Air, Lane
+from edge_client.fleet.air import Port as EmulatedPort
 from edge_client.fleet.charge import Charge
 from edge_client.fleet.keeper import MemberKeeper
 from edge_client.fleet.workforce import Workforce
+from edge_client.fleet.world import World
 from edge_client.gate import Reading
 from edge_client.orders import ANSWER, Answer, Order, TrainOrder, to_line
 from edge_client.settings import EdgeSettings
 from edge_client.trainer import Trainer
 from shared.device_profile import DeviceProfile
+from shared.errors import SettingsError
 from shared.messages import parse
+from shared.transport import Transport
 
 KILOBIT_BYTES = 125.0
 REACH_MODEL_SECONDS = 0.05
@@ -25,11 +31,23 @@ REACH_MODEL_SECONDS = 0.05
 class Site:
     """What all devices of a fleet share."""
 
-    air: Air
+    world: World
     workforce: Workforce
     check_bundle: BundleCheck
     example_flops: float
     began_seconds: float
+    air: Air | None = None
+    """The emulated broker; None where devices talk to a real one, and time is real."""
+
+
+class Port(Transport, Protocol):
+    """A transport that calls `awake` when an event has come."""
+
+    awake: Callable[[], None]
+
+    @property
+    def has_events(self) -> bool:
+        """Is there something to receive."""
 
 
 @dataclass(slots=True)
@@ -62,20 +80,22 @@ class MemberTrainer(Trainer):
         self._submitted = True
         self._member.work(self._seconds(order, step_seconds), self._life)
 
-    def finish(self, life: int) -> bool:
-        """Fetch the answer of the order under way; false where it was one of an earlier life of the device."""
+    @property
+    def life(self) -> int:
+        """How often the device has started again."""
+        return self._life
+
+    def finish(self) -> bool:
+        """Fetch the answer of the order under way; false where there is none."""
         if not self._submitted:
             return False
-        answer = parse(ANSWER, self._member.site.workforce.answer(self._slot))
         self._submitted = False
-        if life != self._life:
-            return False
-        self._due.append(answer)
+        self._due.append(parse(ANSWER, self._member.site.workforce.answer(self._slot)))
         return True
 
     def begin_anew(self) -> None:
         """The device starts again: what it worked on is lost."""
-        self.finish(-1)
+        self.finish()
         self._life += 1
         self._due.clear()
 
@@ -111,16 +131,24 @@ class Member:
     """
 
     def __init__(
-        self, settings: EdgeSettings, slot: int, profile: DeviceProfile, keeper: MemberKeeper, site: Site, seed: int
+        self,
+        settings: EdgeSettings,
+        slot: int,
+        profile: DeviceProfile,
+        keeper: MemberKeeper,
+        site: Site,
+        seed: int,
+        port: Port | None = None,
     ) -> None:
         self.site, self.figures = site, MemberFigures()
-        self._settings, self._keeper, self._world = settings, keeper, site.air.world
+        self._settings, self._keeper, self._world = settings, keeper, site.world
         self._random = random.Random(f"{seed}/{settings.name}")  # noqa: S311  not a secret
         self.profile = profile.drawn(self._random)
         self.charge = None if profile.battery is None else Charge(profile.battery, site.began_seconds)
         self._trainer = MemberTrainer(slot, keeper, self)
-        up, down = (_lane(self.profile, kbit) for kbit in (self.profile.up_kbit, self.profile.down_kbit))
-        self.port = Port(site.air, settings.name, up, down, self.awake)
+        self.link: EmulatedPort | None = None
+        self.port: Port = port or self._emulated_port()
+        self.port.awake = self.awake
         self._wake_at = math.inf
         self._agent = self._new_agent()
 
@@ -132,6 +160,8 @@ class Member:
     def start(self) -> None:
         """Switch the device on, where its profile has it on the air now."""
         self._agent.start()
+        if self.link is None:
+            return
         if self.profile.daily_from is not None:
             self._plan_day()
         elif self.profile.mean_hours_online is not None:
@@ -156,6 +186,8 @@ class Member:
     def work(self, seconds: float, life: int) -> None:
         """Be busy with an order for so long, and die during it where that is drawn."""
         self.figures.orders += 1
+        if self.site.air is None:
+            return
         if self._random.random() < self.profile.crash_chance:
             self._world.at(self._world.now + seconds * self._random.random(), self._crash)
             return
@@ -164,8 +196,20 @@ class Member:
             self.charge.train(seconds, self._world.now)
         self._world.at(self._world.now + seconds, self._on_ready, life)
 
+    def ready(self) -> None:
+        """The workers have the answer to an order, and the device is a real one's equal in time."""
+        if self._trainer.finish():
+            self.awake()
+
+    def _emulated_port(self) -> EmulatedPort:
+        if self.site.air is None:
+            raise SettingsError("a device needs a port of its own where there is no emulated broker")
+        up, down = (_lane(self.profile, kbit) for kbit in (self.profile.up_kbit, self.profile.down_kbit))
+        self.link = EmulatedPort(self.site.air, self._settings.name, up, down, self.awake)
+        return self.link
+
     def _on_ready(self, life: int) -> None:
-        if self._trainer.finish(life):
+        if life == self._trainer.life and self._trainer.finish():
             self.awake()
 
     def _on_wake(self, wake_at: float) -> None:
@@ -177,7 +221,8 @@ class Member:
         self.figures.crashes += 1
         self._trainer.begin_anew()
         self._wake_at = math.inf
-        self.port.vanish()
+        if self.link is not None:
+            self.link.vanish()
         self._world.at(self._world.now + self.profile.restart_seconds, self._restart)
 
     def _restart(self) -> None:
@@ -215,10 +260,8 @@ class Member:
         begin, hours = self.profile.daily_from or 0.0, self.profile.daily_hours
         since_begin = (self._wall_clock() / 3600 - begin) % 24
         here = since_begin < hours
-        if here:
-            self.port.regain()
-        else:
-            self.port.lose("not on the air at this hour")
+        if self.link is not None:
+            self.link.regain() if here else self.link.lose("not on the air at this hour")
         left_hours = (hours if here else 24.0) - since_begin
         self._world.at(self._world.now + 3600 * max(left_hours, 1e-3), self._plan_day)
 
@@ -227,18 +270,15 @@ class Member:
         online, offline = self.profile.mean_hours_online or 1.0, self.profile.mean_hours_offline
         leave = self._world.now + 3600 * self._random.expovariate(1 / online)
         back = leave + 3600 * self._random.expovariate(1 / offline)
-        self._world.at(leave, self.port.lose, "out of reach")
+        if self.link is not None:
+            self._world.at(leave, self.link.lose, "out of reach")
         self._world.at(back, self._come_back)
 
     def _come_back(self) -> None:
-        self.port.regain()
+        if self.link is not None:
+            self.link.regain()
         self._plan_absence()
 
 
 def _lane(profile: DeviceProfile, kbit: float | None) -> Lane:
     return Lane(profile.latency_seconds, None if kbit is None else kbit * KILOBIT_BYTES)
-
-
-def settings_of(name: str, template: EdgeSettings) -> EdgeSettings:
-    """The settings of one device: those of all, under its own name."""
-    return template.model_copy(update={"name": name})

@@ -14,11 +14,12 @@ from typing import Self
 
 from edge_client.pending import PendingUpdate
 from shared.errors import TrainerError
-from shared.fleet_brief import Sizes
+from shared.fleet_brief import FleetBrief, Sizes
 
 HEADER_BYTES = 256
 FIELDS = struct.Struct("<32s32s32sQIIIIIIBB")
 PAGE_BYTES = 4096
+SLOTS = "slots.bin"
 UNSETTLED, ACCEPTED, REFUSED = 0, 1, 2
 
 
@@ -163,3 +164,9 @@ class SlotFile:
 def _rooms(sizes: Sizes) -> tuple[int, ...]:
     """The most bytes of each part of a slot."""
     return sizes.object_bytes, sizes.plan_bytes, sizes.history_bytes, sizes.residual_bytes, sizes.history_bytes
+
+
+def slot_file(brief: FleetBrief) -> SlotFile:
+    """The file of all devices' slots, made where it is missing."""
+    brief.state.mkdir(parents=True, exist_ok=True)
+    return SlotFile(brief.state / SLOTS, len(brief.names), brief.sizes)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge_client.data import MemorySource, Recordings
 from edge_client.fleet.examples import FleetExamples
-from edge_client.fleet.slot_file import SlotFile
+from edge_client.fleet.slot_file import slot_file
 from edge_client.fleet.slot_room import ModelShelf, SlotRoom
 from edge_client.inline_trainer import InlineTrainer
 from edge_client.orders import ORDER, Order, to_line
@@ -37,7 +37,7 @@ class Worker:
 
     def __init__(self, brief: FleetBrief) -> None:
         self._state = brief.state
-        self._file = SlotFile(brief.state / "slots.bin", len(brief.names), brief.sizes)
+        self._file = slot_file(brief)
         self._shelf = ModelShelf(brief.state / "models")
         self._examples = FleetExamples(brief.data, brief.data_kind, brief.names)
         self._tasks: dict[str, Task] = {}

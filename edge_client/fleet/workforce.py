@@ -62,6 +62,15 @@ class Workforce:
         self._collect(0)
         self._hand_out()
 
+    def answered(self) -> list[int]:
+        """The slots whose orders are carried out and not fetched yet."""
+        self.glance()
+        return list(self._answers)
+
+    def descriptors(self) -> list[int]:
+        """What a selector has to watch to learn of answers."""
+        return list(self._by_descriptor)
+
     def answer(self, slot: int) -> bytes:
         """The answer to the slot's order, a line of JSON; waits for it."""
         while slot not in self._answers:

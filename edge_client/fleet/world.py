@@ -1,6 +1,7 @@
 """Virtual time: what is to happen, in order of when. Pure: it has no clock but its own."""
 
 import heapq
+import math
 from collections.abc import Callable
 from itertools import count
 
@@ -19,6 +20,10 @@ class World:
     def at(self, seconds: float, act: Callable[..., None], *arguments: object) -> None:
         """Plan `act(*arguments)` for this time, or for now where that has passed."""
         heapq.heappush(self._events, (max(seconds, self.now), next(self._numbers), act, arguments))
+
+    def next_event(self) -> float:
+        """When the next event is; infinity for never."""
+        return self._events[0][0] if self._events else math.inf
 
     def run_until(self, seconds: float, stop: Callable[[], bool]) -> None:
         """Play what happens until this time, until `stop()`, which is asked before each event."""

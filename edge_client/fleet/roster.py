@@ -1,0 +1,58 @@
+"""The devices of a brief, switched off as yet."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+from edge_client.fleet.keeper import MemberKeeper, SharedObjects
+from edge_client.fleet.member import Member, Port, Site
+from edge_client.fleet.slot_file import SlotFile
+from edge_client.settings import EdgeSettings
+from shared.bundle import open_bundle
+from shared.device_profile import dealt
+from shared.fleet_brief import FleetBrief
+from shared.settings import BrokerSettings
+from shared.signing import VerifyKey
+
+HEARTBEAT_SECONDS = 3600.0
+"""Devices on an emulated broker die by an event and never by silence, so a sign of life is all but needless."""
+
+
+def members_of(
+    brief: FleetBrief, file: SlotFile, site: Site, port_of: Callable[[str], Port] | None = None
+) -> list[Member]:
+    """A member for each name; `port_of` gives those that do not live on the site's emulated broker their transport."""
+    objects = SharedObjects(brief.state)
+    template = EdgeSettings(
+        broker=brief.broker or BrokerSettings(),
+        name=brief.names[0],
+        data=brief.data,
+        state_dir=brief.state,
+        trusted_signers=(brief.trusted_signer,),
+        topic_root=brief.topic_root,
+        **({} if brief.broker else {"heartbeat_seconds": HEARTBEAT_SECONDS}),
+    )
+    kinds = dealt(list(brief.profiles), len(brief.names), brief.seed)
+    return [
+        Member(
+            template.model_copy(update={"name": name}),
+            slot,
+            brief.profiles[kind],
+            MemberKeeper(file, slot, objects),
+            site,
+            brief.seed,
+            port_of(name) if port_of else None,
+        )
+        for slot, (name, kind) in enumerate(zip(brief.names, kinds, strict=True))
+    ]
+
+
+@lru_cache(maxsize=4)
+def _opened(archive: bytes, trusted: tuple[VerifyKey, ...], largest_bytes: int) -> None:
+    open_bundle(archive, trusted, largest_bytes, available_memory_bytes=None)
+
+
+def checked_once(
+    archive: bytes, trusted: Sequence[VerifyKey], largest_bytes: int, available_bytes: int | None, data_bytes: int
+) -> None:
+    """Check a bundle as a board does, once for all boards that trust the same keys; room for it is not emulated."""
+    _opened(archive, tuple(trusted), largest_bytes)
