@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 LONGEST_WAIT_SECONDS = 3600.0
 MOST_NAMES = 8
+ASK_AGAIN_SECONDS = 15.0
+"""Time after which devices that have not answered are asked for their evaluation once more."""
 ERROR_LOST, ERROR_REFUSED, ERROR_TROUBLE, ERROR_LATE = 1001, 1002, 1003, 1004
 
 
@@ -72,6 +74,7 @@ class MqttGrid(Grid):
         self._grace_seconds = grace_seconds
         self._clock = clock
         self._pending: dict[str, Pending] = {}
+        self._ask_again = 0.0
         self._open: dict[str, dict[str, Pending]] = {}
         self._announced: tuple[str, int] | None = None
         self._cohort: list[str] | None = None
@@ -131,7 +134,7 @@ class MqttGrid(Grid):
         """
         seconds = min(timeout or LONGEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS)
         ids = [self._push(message, self._clock() + seconds) for message in messages]
-        waiting = list(ids)
+        waiting, self._ask_again = list(ids), self._clock() + ASK_AGAIN_SECONDS
         if not self._link.wait_until(lambda: self._all_answered(waiting), seconds):
             late = _some([self._pending[key].device for key in ids if self._is_open(key)])
             if self._link.connected is None:
@@ -239,10 +242,20 @@ class MqttGrid(Grid):
         if self._link.connected is None:
             return
         now, fleet = self._clock(), self._link.fleet
+        if now >= self._ask_again:
+            self._ask_again = now + ASK_AGAIN_SECONDS
+            self._repeat_questions()
         for device in fleet.away(self._open.keys()):
             if fleet.gone_for(device, now) > self._grace_seconds:
                 for pending in self._open_of(device):
                     self._reply(pending, _error(pending, ERROR_LOST, "went offline"))
+
+    def _repeat_questions(self) -> None:
+        """Events travel once, so a question or an answer may be lost; updates are offered until they are ruled on."""
+        for device in self._open:
+            for pending in self._open_of(device):
+                if pending.category == "evaluate":
+                    self._command(pending)
 
     def _open_of(self, device: str) -> list[Pending]:
         """The messages to a device that wait for its answer."""
