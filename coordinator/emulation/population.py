@@ -21,7 +21,7 @@ from coordinator.run_folder import KEY_FILE, RunFolder
 from coordinator.server_model import model_bytes
 from coordinator.tasks.array_task import ArrayTask
 from coordinator.tasks.examples import Examples
-from coordinator.tasks.registry import ARRAY_TASKS, array_task_by_name, task_by_name
+from coordinator.tasks.registry import ARRAY_TASKS, TASKS, array_task_by_name, task_by_name
 from coordinator.tasks.task import EXAMPLE_BATCH, ClientData
 from shared.bundle import open_bundle
 from shared.errors import DataError, SettingsError
@@ -32,6 +32,7 @@ from shared.preprocessing import ExamplePreprocessing
 from shared.signing import SigningKey
 
 TEST_SHARE = 0.2
+DEFAULT_CLIENTS = 10
 
 
 class Population(Protocol):
@@ -107,12 +108,12 @@ def prepare(request: Request) -> Prepared:
     folder.initial.write_bytes(model_bytes(initial))
     folder.bundle.write_bytes(bundle)
     population.write(folder.path / DATA_FOLDER, job)
-    train = open_bundle(bundle, [key.verify_key], LARGEST_BUNDLE_BYTES, None).files["train.onnx"]
+    graph = open_bundle(bundle, [key.verify_key], LARGEST_BUNDLE_BYTES, None).files["eval.onnx"]
     task = population.task if isinstance(population, Dealt) else None
     return Prepared(
         names=tuple(population.names),
         kind=population.kind,
-        example_flops=example_flops(train),
+        example_flops=example_flops(graph),
         module=_module(task) if task else None,
     )
 
@@ -130,20 +131,22 @@ def population_of(job: Job, clients: int | None, data: Path | None, test_share: 
     """
     if data is not None:
         examples = _read(data)
-        return Dealt(examples, _parts(job, examples, clients or 10), _array_task(job), test_share)
-    if job.task in ARRAY_TASKS:
-        task = array_task_by_name(job.task)
-        examples = task.load()[0]
-        return Dealt(examples, _parts(job, examples, clients or 10), task, test_share)
+        return Dealt(examples, _parts(job, examples, clients or DEFAULT_CLIENTS), _array_task(job), test_share)
     if job.task.endswith(SUFFIX):
         raise SettingsError(f"{job.task} comes without data: name a folder with x.npy and y.npy by --data")
-    known = task_by_name(job.task).clients()
-    if clients is not None and clients > len(known):
+    known = sorted(task_by_name(job.task).clients(), key=lambda client: client.name) if job.task in TASKS else []
+    if known and (clients is None or clients <= len(known)):
+        return Recorded(known[:clients])
+    if job.task not in ARRAY_TASKS | TASKS:
+        raise SettingsError(f"task {job.task!r} is unknown: choose one of {', '.join(sorted(ARRAY_TASKS | TASKS))}")
+    if job.task not in ARRAY_TASKS:
         others = ", ".join(sorted(ARRAY_TASKS))
         raise SettingsError(
             f"task {job.task} has {len(known)} clients: ask for at most that many, or deal one of {others} to more"
         )
-    return Recorded(sorted(known, key=lambda client: client.name)[:clients])
+    task = array_task_by_name(job.task)
+    examples = task.load()[0]
+    return Dealt(examples, _parts(job, examples, clients or DEFAULT_CLIENTS), task, test_share)
 
 
 def _array_task(job: Job) -> ArrayTask | None:

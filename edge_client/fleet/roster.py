@@ -6,9 +6,10 @@ from functools import lru_cache
 from edge_client.fleet.keeper import MemberKeeper, SharedObjects
 from edge_client.fleet.member import Member, Port, Site
 from edge_client.fleet.slot_file import SlotFile
+from edge_client.gate import GateLimits
 from edge_client.settings import EdgeSettings
 from shared.bundle import open_bundle
-from shared.device_profile import dealt
+from shared.device_profile import DeviceProfile, dealt
 from shared.fleet_brief import FleetBrief
 from shared.settings import BrokerSettings
 from shared.signing import VerifyKey
@@ -34,7 +35,7 @@ def members_of(
     kinds = dealt(list(brief.profiles), len(brief.names), brief.seed)
     return [
         Member(
-            template.model_copy(update={"name": name}),
+            _settings(template, name, brief.profiles[kind]),
             slot,
             brief.profiles[kind],
             MemberKeeper(file, slot, objects),
@@ -44,6 +45,14 @@ def members_of(
         )
         for slot, (name, kind) in enumerate(zip(brief.names, kinds, strict=True))
     ]
+
+
+def _settings(template: EdgeSettings, name: str, profile: DeviceProfile) -> EdgeSettings:
+    """Those of all devices under one's own name; a battery is spared below the charge that its kind says."""
+    own: dict[str, object] = {"name": name}
+    if profile.battery is not None:
+        own["gate"] = GateLimits(least_battery_share=profile.battery.least_share)
+    return template.model_copy(update=own)
 
 
 @lru_cache(maxsize=4)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.tasks.skew import dirichlet, iid, natural
+from coordinator.tasks.skew import dirichlet, iid, natural, quantity, shards
 from shared.errors import DataError
 from shared.layout import I64
 
@@ -105,3 +105,27 @@ def test_more_clients_than_there_is_data_for_are_refused() -> None:
 def test_alpha_that_is_no_concentration_is_refused(alpha: float) -> None:
     with pytest.raises(DataError, match="must be above 0"):
         dirichlet(np.arange(3), 2, alpha, np.random.default_rng(0))
+
+
+@given(clients=st.integers(1, 20), runs=st.integers(1, 4), more=st.integers(0, 30), seed=st.integers(0, 99))
+def test_shards_give_every_example_once_and_few_classes_each(clients: int, runs: int, more: int, seed: int) -> None:
+    labels = np.random.default_rng(seed).integers(0, 10, 40 * clients * runs + more)
+    parts = shards(labels, clients, runs, np.random.default_rng(seed))
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(labels)))
+    shortest = min(np.bincount(labels)[np.unique(labels)])
+    reach = -(-len(labels) // (clients * runs)) // max(1, shortest) + 2
+    assert all(len(np.unique(labels[part])) <= runs * reach for part in parts)
+
+
+@given(clients=st.integers(1, 40), more=st.integers(0, 200), sigma=st.floats(0.1, 3), seed=st.integers(0, 99))
+def test_quantity_leaves_nobody_without(clients: int, more: int, sigma: float, seed: int) -> None:
+    parts = quantity(clients + more, clients, sigma, np.random.default_rng(seed))
+    assert sorted(np.concatenate(parts).tolist()) == list(range(clients + more))
+    assert min(map(len, parts)) >= 1
+
+
+def test_quantity_is_more_uneven_the_larger_sigma() -> None:
+    spreads = [np.std([len(p) for p in quantity(10_000, 50, s, np.random.default_rng(2))]) for s in (0.1, 0.5, 1, 2)]
+    assert spreads == sorted(spreads)
+    with pytest.raises(DataError, match="sigma"):
+        quantity(10, 2, 0.0, np.random.default_rng(1))
