@@ -13,11 +13,12 @@ from coordinator.tasks.crowd import CrowdNet
 def counted(model: nn.Module, shape: tuple[int, ...]) -> float:
     """What torch counts for a batch of one, forward and backward."""
     with FlopCounterMode(display=False) as counter:
-        functional.cross_entropy(model(torch.zeros(1, *shape)), torch.zeros(1, dtype=torch.int64)).backward()
+        loss = functional.cross_entropy(model(torch.zeros(1, *shape)), torch.zeros(1, dtype=torch.int64))
+        torch.autograd.backward(loss)
     return float(counter.get_total_flops())
 
 
-@pytest.mark.parametrize("name", ["mlp", "lenet", "1d-cnn", "resnet-8", "ds-cnn"])
+@pytest.mark.parametrize("name", ["lenet", "1d-cnn", "resnet-8"])
 def test_operations_are_about_those_that_torch_counts(name: str) -> None:
     family = FAMILIES[name]
     model = family.make()

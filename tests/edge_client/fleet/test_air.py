@@ -18,7 +18,7 @@ def pass_time(air: Air, seconds: float) -> None:
 
 
 def events(port: Port) -> list[object]:
-    found = []
+    found: list[object] = []
     while (event := port.receive(0.0)) is not None:
         found.append(event)
     return found
