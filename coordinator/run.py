@@ -70,7 +70,7 @@ class Run:
             first = self._restore() + 1
             self._regather()
             for server_round in range(first, self.job.rounds + 1):
-                self._round(server_round)
+                self.play_round(server_round)
             figures = self._evaluate()
             self._farewell()
         return figures
@@ -120,7 +120,8 @@ class Run:
         self._report(last.server_round, f"waiting for the devices of the last round, at most {REGATHER_SECONDS:g} s")
         self._link.wait_until(lambda: set(last.cohort) <= set(self._grid.devices()), REGATHER_SECONDS)
 
-    def _round(self, server_round: int) -> None:
+    def play_round(self, server_round: int) -> None:
+        """One round from its opening to its close; the one before must be closed."""
         record = self._open(server_round)
         self.strategy.begin_round(server_round, record.plan)
         self._traffic()

@@ -7,7 +7,7 @@ HOUR = 3600.0
 
 
 def battery(**changes: float) -> Battery:
-    return Battery(**{"capacity_watt_hours": 10.0, "training_watts": 2.0, **changes})  # type: ignore[arg-type]
+    return Battery(**{"capacity_watt_hours": 10.0, "training_watts": 2.0, **changes})
 
 
 def test_training_empties_the_battery_and_idling_does_too() -> None:
