@@ -35,6 +35,9 @@ class TorchRuntime:
         self._layout = layout
         factory, self._loss = cast(Callable[[], nn.Module], _found(module.factory)), cast(Loss, _found(module.loss))
         self._module = factory()
+        for part in self._module.modules():
+            if isinstance(part, nn.Conv2d):  # of one plane torch cannot tell the formats apart, and takes the slow one
+                part.register_forward_hook(_last)
         self._parameters = dict(self._module.named_parameters())
         self._tensors = self._parameters | dict(self._module.named_buffers())
         for tensor in layout.tensors:
@@ -98,6 +101,10 @@ class TorchRuntime:
                 first = joined.pop().start if joined and joined[-1].stop == start else start
                 joined.append(slice(first, start + tensor.size))
         return joined
+
+
+def _last(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+    return output.contiguous(memory_format=torch.channels_last)
 
 
 def _inputs(x: F32) -> Tensor:

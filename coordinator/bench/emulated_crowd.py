@@ -14,22 +14,22 @@ from coordinator.records import RoundRecord
 from coordinator.run import Progress
 from coordinator.run_folder import RunFolder
 
-BATCH, STEPS, RATE = 32, 2, 0.15
+STEPS, RATE = 2, 0.15
 
 
-def job_of(clients: int, asked: int, rounds: int) -> Job:
+def job_of(clients: int, asked: int, rounds: int, batch_size: int) -> Job:
     """The bare loop's work with our default sieve, both ways."""
     return Job(
         name="crowd",
         task="crowd",
         rounds=rounds,
-        work=Work(steps=STEPS, batch_size=BATCH, learning_rate=RATE, momentum=0.0),
+        work=Work(steps=STEPS, batch_size=batch_size, learning_rate=RATE, momentum=0.0),
         split=Split(kind="natural"),
         fleet=Fleet(participation=asked / clients, minimum_updates=asked, round_seconds=3600),
     )
 
 
-def main(data: str, clients: str, asked: str, rounds: str, workers: str, engine: str) -> None:
+def main(data: str, clients: str, asked: str, rounds: str, workers: str, engine: str, batch: str = "32") -> None:
     """Rounds of `asked` clients out of `clients`, whose examples are in the folder `data`."""
     marks, begun = RoundMarks(), list[bool]()
 
@@ -42,7 +42,7 @@ def main(data: str, clients: str, asked: str, rounds: str, workers: str, engine:
         marks.mark()
 
     setup = Setup(
-        job_of(int(clients), int(asked), int(rounds)),
+        job_of(int(clients), int(asked), int(rounds), int(batch)),
         int(clients),
         Path(data),
         test_share=0.0,
@@ -59,11 +59,12 @@ def main(data: str, clients: str, asked: str, rounds: str, workers: str, engine:
             marks.report(int(asked), losses[-1])
 
 
-def write_data(folder: Path, x: np.ndarray, y: np.ndarray, owner: np.ndarray) -> None:
+def write_data(folder: Path, x: np.ndarray, y: np.ndarray, owner: np.ndarray | None) -> None:
     """What `--data` reads."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, array in (("x", x), ("y", y), ("owner", owner)):
-        np.save(folder / f"{name}.npy", array)
+        if array is not None:
+            np.save(folder / f"{name}.npy", array)
 
 
 if __name__ == "__main__":

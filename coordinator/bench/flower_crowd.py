@@ -25,7 +25,11 @@ def _train(message: Message, context: Context) -> Message:
     if not _examples:  # an actor keeps what it has loaded, as a loop would
         examples = crowd(clients)
         x, y = torch.from_numpy(examples.x), torch.from_numpy(examples.y)
-        _examples.update({n: (x[n * IMAGES : (n + 1) * IMAGES], y[n * IMAGES : (n + 1) * IMAGES]) for n in range(clients)})
+        for number in range(clients):
+            part = slice(number * IMAGES, (number + 1) * IMAGES)
+            _examples[number] = x[part], y[part]
+            {n: (x[n * IMAGES : (n + 1) * IMAGES], y[n * IMAGES : (n + 1) * IMAGES]) for n in range(clients)}
+        )
     model = CrowdNet()
     model.load_state_dict(message.content["arrays"].to_torch_state_dict())  # type: ignore[union-attr]  # an ArrayRecord
     loss = train(model, *_examples[own])
@@ -51,7 +55,7 @@ class Marked(FedAvg):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """As in FedAvg."""
         result = super().aggregate_train(server_round, replies)
-        self.loss = float(str((result[1] or {}).get("train_loss", 0.0)))
+        self.loss = float(str(result[1]["train_loss"])) if result[1] else 0.0
         self.marks.mark()
         return result
 
@@ -66,8 +70,12 @@ def main(clients: str, asked: str, rounds: str) -> None:
         strategy.start(grid=grid, initial_arrays=ArrayRecord(CrowdNet().state_dict()), num_rounds=int(rounds))
         marks.report(int(asked), strategy.loss)
 
-    resources = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}}
-    run_simulation(server, app, num_supernodes=int(clients), backend_config=resources)
+    run_simulation(
+        server,
+        app,
+        num_supernodes=int(clients),
+        backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
+    )
 
 
 if __name__ == "__main__":

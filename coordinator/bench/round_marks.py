@@ -1,4 +1,4 @@
-"""What a federated engine took, round by round: each prints a mark when a round has ended, and what it held at the end."""
+"""What a federated engine took, round by round, and what it held at the end."""
 
 import json
 import os
