@@ -95,9 +95,7 @@ def measure(data: Path, quick: bool) -> list[Row]:
     small, large = (str(data / "small"),), (str(data / "large"),)
     for clients, asked, rounds in ((100, 20, 8), (100, 100, 4)):
         ours = [
-            Contender(
-                f"gradsieve, {kind}", "emulated_crowd", clients, asked, rounds, (str(data / "small"),), ("2", kind)
-            )
+            Contender(f"gradsieve, {kind}", "emulated_crowd", clients, asked, rounds, small, ("2", kind))
             for kind in ("onnx", "torch")
         ]
         others = [

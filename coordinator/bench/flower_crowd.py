@@ -28,8 +28,6 @@ def _train(message: Message, context: Context) -> Message:
         for number in range(clients):
             part = slice(number * IMAGES, (number + 1) * IMAGES)
             _examples[number] = x[part], y[part]
-            {n: (x[n * IMAGES : (n + 1) * IMAGES], y[n * IMAGES : (n + 1) * IMAGES]) for n in range(clients)}
-        )
     model = CrowdNet()
     model.load_state_dict(message.content["arrays"].to_torch_state_dict())  # type: ignore[union-attr]  # an ArrayRecord
     loss = train(model, *_examples[own])
