@@ -11,7 +11,7 @@ FORBIDDEN = {
     "edge_client": {"coordinator", "flwr", "torch", "onnx", "safetensors"},
     "coordinator": {"edge_client", "onnxruntime"},
 }
-EXEMPT = {"edge_client/flower_app.py", "edge_client/torch_runtime.py"}
+EXEMPT = {"edge_client/flower_app.py", "edge_client/flower_sieve.py", "edge_client/torch_runtime.py"}
 BANNED_NAMES = {"utils.py", "helpers.py", "common.py", "manager.py", "base.py", "misc.py"}
 
 
