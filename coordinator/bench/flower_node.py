@@ -37,23 +37,23 @@ def measure_flower_node(
 ) -> dict[str, object]:
     """The figures of one SuperNode that trains for the task's rounds, then as many of one step."""
     _write_case(task, folder)
-    link_port, node_port = _free_port(), _free_port()
-    _write_connection(folder, link_port)
+    link_port, node_port = free_port(), free_port()
+    write_connection(folder, link_port)
     link = [str(PROGRAMS / "flower-superlink"), "--insecure", "--host", HOST, "--port", str(link_port)]
     node = [str(PROGRAMS / "flower-supernode"), "--insecure", "--superlink", f"{HOST}:{link_port}"]
     node += ["--host", HOST, "--port", str(node_port)]
     with ExitStack() as stack:
-        stack.enter_context(_process([*link, "--disable-runtime-dependency-installation"], folder, "superlink"))
-        _wait_for_port(link_port)
+        stack.enter_context(running([*link, "--disable-runtime-dependency-installation"], folder, "superlink"))
+        wait_for_port(link_port)
         launcher = group.launcher if group else []
-        pid = stack.enter_context(_process([*launcher, *node], folder, "supernode")).pid
+        pid = stack.enter_context(running([*launcher, *node], folder, "supernode")).pid
         watch = stack.enter_context(Watch(pid))
         run = NodeRun(watch, lambda: _lines(folder / "progress"), group)
-        _wait_for_port(node_port)
+        wait_for_port(node_port)
         run.measure_idle()
         config = f'rounds={2 * task.rounds} folder="{folder}" library="{library}"'
         submit = [str(PROGRAMS / "flwr"), "run", str(APP), "bench", "--run-config", config, "--stream"]
-        stack.enter_context(_process(submit, folder, "run"))
+        stack.enter_context(running(submit, folder, "run"))
         run.wait(task.rounds, task.seconds)
         run.note_peaks()
         run.wait(2 * task.rounds, task.seconds)
@@ -92,7 +92,7 @@ def _write_case(task: NodeTask, folder: Path) -> None:
     np.save(folder / "y.npy", windows.train_y)
 
 
-def _write_connection(folder: Path, port: int) -> None:
+def write_connection(folder: Path, port: int) -> None:
     """Flower's own settings, in a home of the run's."""
     home = folder / "flwr"
     home.mkdir()
@@ -102,7 +102,7 @@ def _write_connection(folder: Path, port: int) -> None:
 
 
 @contextmanager
-def _process(command: Sequence[str], folder: Path, name: str) -> Iterator["subprocess.Popen[bytes]"]:
+def running(command: Sequence[str], folder: Path, name: str) -> Iterator["subprocess.Popen[bytes]"]:
     """A program that is ended with all that it started, each process by its id."""
     environment = os.environ | {
         "FLWR_HOME": str(folder / "flwr"),
@@ -121,13 +121,15 @@ def _process(command: Sequence[str], folder: Path, name: str) -> Iterator["subpr
             end(process)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody listens on now."""
     with socket.create_server((HOST, 0)) as probe:
         port: int = probe.getsockname()[1]
     return port
 
 
-def _wait_for_port(port: int) -> None:
+def wait_for_port(port: int) -> None:
+    """Wait until somebody listens there; raises `TrainerError` after a minute."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         try:
