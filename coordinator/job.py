@@ -39,6 +39,14 @@ class Work(JobPart):
     """What a device does in a round."""
 
     steps: int = Field(50, ge=1, le=1_000_000, description="optimiser steps a round and device")
+    interval: Literal["fixed", "schedule", "adaptive"] = Field(
+        "fixed", description="are steps always as many, do they run to final_steps, or follow the clients' drift"
+    )
+    final_steps: int = Field(50, ge=1, le=1_000_000, description="of schedule: steps of the last round")
+    least_steps: int = Field(1, ge=1, le=1_000_000, description="of adaptive: never fewer")
+    most_steps: int = Field(1000, ge=1, le=1_000_000, description="of adaptive: never more")
+    drift: float = Field(0.5, gt=0, lt=1, description="of adaptive: drift aimed at; 0 all alike, 1 unrelated")
+    round_cost_steps: float = Field(0.0, ge=0, description="of adaptive: what a round's traffic takes, in steps")
     batch_size: int = Field(32, ge=1, le=65_536, description="examples a step")
     learning_rate: float = Field(0.05, gt=0, le=1e3, description="of the first round")
     final_learning_rate: float | None = Field(
@@ -64,6 +72,8 @@ class Work(JobPart):
             raise ValueError(f"optimizer {self.optimizer} has no {', '.join(strange)}: leave it out")
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0")
+        if self.least_steps > self.most_steps:
+            raise ValueError(f"least_steps = {self.least_steps} is above most_steps = {self.most_steps}")
         if self.decoupled_decay and not self.weight_decay:
             raise ValueError("decoupled_decay says how weight_decay works: set that above 0")
         return self

@@ -10,6 +10,7 @@ from coordinator.aggregation import WeightedMean
 from coordinator.column_history import ColumnHistory
 from coordinator.decoded_updates import DecodedUpdates
 from coordinator.density_forecast import Trust, forecast_for, plans_have_classes
+from coordinator.interval import Agreement, Interval
 from coordinator.job import Job
 from coordinator.send_histories import SendHistories
 from coordinator.server_model import ServerModel
@@ -38,6 +39,7 @@ class Gathering:
     by_examples: bool
     history_of: Callable[[str], SendHistory | None]
     decoded: DecodedUpdates
+    agreement: Agreement | None = None
     mean: WeightedMean = field(init=False)
     columns: I64 = field(init=False)
     facts: list[SieveFacts] = field(init=False, default_factory=list)
@@ -54,6 +56,8 @@ class Gathering:
         if sparse is None:
             sparse = decode_frame(update.frame, self.layout, self.plan.knowing(history))
         self.mean.add(sparse, header.examples if self.by_examples else 1)
+        if self.agreement is not None:
+            self.agreement.add(sparse)
         self.facts.append(SieveFacts.of(sparse, self.layout, header.threshold))
         self.columns += np.bincount(self.layout.columns_of(sparse.indices), minlength=self.layout.num_columns)
         if history is not None:
@@ -74,6 +78,7 @@ class SieveServer:
         self.columns = ColumnHistory(layout)
         self.histories = SendHistories(layout)
         self.decoded = DecodedUpdates()
+        self.interval = Interval(job)
         self._downlink = codec_by_name(job.downlink.codec)
 
     def history_of(self, device: str) -> SendHistory | None:
@@ -101,7 +106,8 @@ class SieveServer:
     def gather(self, plan: Plan) -> Gathering:
         """A round's sum, with nothing in it yet."""
         by_examples = self._job.server.weighting == "examples"
-        return Gathering(self._layout, plan, by_examples, self.history_of, self.decoded)
+        agreement = Agreement(self._layout.size) if self.interval.measures else None
+        return Gathering(self._layout, plan, by_examples, self.history_of, self.decoded, agreement)
 
     def step(self, gathered: Gathering) -> None:
         """Move the model by the round's mean update, and teach the predictor what was really sent."""
@@ -111,6 +117,8 @@ class SieveServer:
         self.model.step(update, server.momentum, server.learning_rate, self._downlink, budget_bytes)
         self.predictor.observe(update, gathered.facts, gathered.plan.budget_bytes)
         self.columns.observe(gathered.columns)
+        if gathered.agreement is not None:
+            self.interval.observe(gathered.agreement)
 
     def remember(self, gathered: Gathering) -> None:
         """Advance the histories of those whose updates were accepted, whether or not the round's mean counts."""
@@ -123,6 +131,7 @@ class SieveServer:
         state |= {f"predictor.{k}": v for k, v in self.predictor.state().items()}
         state |= {f"columns.{k}": v for k, v in self.columns.state().items()}
         state |= {f"history.{k}": v for k, v in self.histories.state().items()}
+        state |= {f"interval.{k}": v for k, v in self.interval.state().items()}
         return state | {"delta": np.frombuffer(self.model.delta, np.uint8)}
 
     def restore(self, state: Tensors, base: str | None) -> None:
@@ -136,6 +145,7 @@ class SieveServer:
         self.predictor.restore(_below("predictor.", state))
         self.columns.restore(_below("columns.", state))
         self.histories.restore(_below("history.", state))
+        self.interval.restore(_below("interval.", state))
 
 
 def _below(prefix: str, state: Tensors) -> dict[str, npt.NDArray[np.generic]]:

@@ -205,7 +205,7 @@ class SieveStrategy(Strategy):
     def _local_work(self, server_round: int) -> LocalWork:
         work = self.job.work
         return LocalWork(
-            steps=work.steps,
+            steps=self.server.interval.at(server_round),
             batch_size=work.batch_size,
             learning_rate=work.rate_at(min(server_round, self.job.rounds), self.job.rounds),
             optimizer=work.optimizer,
