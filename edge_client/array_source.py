@@ -6,32 +6,39 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edge_client.data import UNREADABLE, Recordings
+from edge_client.data import LARGEST_FLOAT_BYTES, UNREADABLE, Recordings
 from edge_client.data_file import files_of, steady
 from shared.errors import DataError
-from shared.layout import F32
+from shared.labels import Label
+from shared.layout import F32, I64
 
-REMEDY = "write it as numpy.savez(file, x=<float32 [n, ...]>, y=<integer [n]>), or as name.x.npy and name.y.npy"
+REMEDY = (
+    "write it as numpy.savez(file, x=<float32 or integer [n, ...]>, y=<integer [n], or float [n, ...]>), "
+    "or as name.x.npy and name.y.npy"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ArraySource:
-    """Gives every example of every file; a row's number in errors is its place along the first axis."""
+    """Gives every example of every file; a row's number in errors is its place along the first axis.
+
+    Floating-point `x` are measurements, whole numbers tokens; whole-numbered `y` are classes, others numbers.
+    """
 
     folder: Path
 
     def load(self) -> Recordings:
         """The examples in order of file and row; raises `DataError` naming file and row at fault."""
-        series: list[F32] = []
-        labels: list[int] = []
+        series: list[F32 | I64] = []
+        labels: list[Label] = []
         names: list[str] = []
         for path in files_of(self.folder, ".npz", ".npy"):
             if path.name.endswith(".y.npy"):
                 continue
             x, y = _npz(path) if path.suffix == ".npz" else _npy(path)
             _check(path.name, x, y)
-            series += list(x)
-            labels += y.tolist()
+            series += list(x.astype(np.float32 if x.dtype.kind == "f" else np.int64, copy=False))
+            labels += y.tolist() if y.dtype.kind in "iu" else [np.asarray(numbers, np.float32) for numbers in y]
             names += [f"{path.name}, row {row}" for row in range(len(x))]
         if not series:
             raise DataError(f"{self.folder}: no example in it: {REMEDY}")
@@ -64,7 +71,9 @@ def _array(path: Path) -> npt.NDArray[np.generic]:
 
 
 def _check(name: str, x: npt.NDArray[np.generic], y: npt.NDArray[np.generic]) -> None:
-    if x.dtype != np.float32 or x.ndim < 2:
+    if (x.dtype != np.float32 and x.dtype.kind not in "iu") or x.ndim < 2:
         raise DataError(f"{name}: x is {x.dtype} of shape {x.shape}: {REMEDY}")
-    if y.dtype.kind not in "iu" or y.shape != x.shape[:1]:
+    numbers = y.dtype.kind == "f" and y.dtype.itemsize <= LARGEST_FLOAT_BYTES and y.ndim > 0
+    classes = y.dtype.kind in "iu" and y.ndim == 1
+    if not (numbers or classes) or y.shape[:1] != x.shape[:1]:
         raise DataError(f"{name}: y is {y.dtype} of shape {y.shape} for x of shape {x.shape}: {REMEDY}")

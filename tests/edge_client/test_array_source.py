@@ -25,7 +25,10 @@ def test_examples_come_in_order_of_file_and_row(tmp_path: Path) -> None:
         (X.astype(np.float64), Y, "x is float64"),
         (X[:, 0, 0], Y, r"x is float32 of shape \(3,\)"),
         (X, Y[:2], r"y is int64 of shape \(2,\) for x of shape \(3, 2, 4\)"),
-        (X, Y.astype(np.float32), "y is float32"),
+        (X, Y[0], r"y is int64 of shape \(\)"),
+        (X, np.ones((2, 3), np.float32), r"y is float32 of shape \(2, 3\)"),
+        (X, Y > 0, "y is bool"),
+        (X > 0, Y, "x is bool"),
     ],
 )
 def test_unfit_arrays_are_named_with_the_remedy(tmp_path: Path, x: object, y: object, fault: str) -> None:

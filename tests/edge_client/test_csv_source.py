@@ -10,13 +10,14 @@ from edge_client.csv_source import CsvSource
 from edge_client.data_settings import DataSourceSettings
 from edge_client.table import Table
 from shared.errors import DataError
+from shared.labels import Label
 
 PLAIN = DataSourceSettings(kind="csv", columns=("ay", "ax"), label="activity")
 NAMED = PLAIN.model_copy(update={"classes": ("rest", "walk"), "recording": "session"})
 HEADER = "time,ax,ay,activity\n"
 
 
-def load(folder: Path, text: str, settings: DataSourceSettings = PLAIN) -> list[tuple[list[list[float]], int, str]]:
+def load(folder: Path, text: str, settings: DataSourceSettings = PLAIN) -> list[tuple[list[list[float]], Label, str]]:
     (folder / "a.csv").write_text(text)
     found = CsvSource(folder, settings).load()
     return [(s.tolist(), label, name) for s, label, name in zip(found.series, found.labels, found.names, strict=True)]
@@ -87,13 +88,13 @@ def test_folder_without_a_file_is_named(tmp_path: Path) -> None:
 
 
 def test_file_that_changes_while_it_is_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    add = Table.add
+    add = Table.add_cells
 
-    def touch(table: Table, file: str, row: int, values: list[object], label: int, recording: str = "") -> None:
+    def touch(table: Table, file: str, row: int, cells: list[object], settings: DataSourceSettings) -> None:
         os.utime(tmp_path / file, ns=(row, row))
-        add(table, file, row, values, label, recording)
+        add(table, file, row, cells, settings)
 
-    monkeypatch.setattr(Table, "add", touch)
+    monkeypatch.setattr(Table, "add_cells", touch)
     with pytest.raises(DataError, match=r"a\.csv: changed while it was read"):
         load(tmp_path, HEADER + "0,1,2,3\n")
 

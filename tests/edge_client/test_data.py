@@ -43,7 +43,7 @@ def test_empty_folder_says_what_to_put_there(tmp_path: Path) -> None:
         ({"y": np.int64(1)}, "x is not a file"),
         ({"x": X.astype(np.float64), "y": np.int64(1)}, "x is float64"),
         ({"x": X[0], "y": np.int64(1)}, r"shape \(2,\)"),
-        ({"x": X, "y": np.float32(1)}, "y is float32"),
+        ({"x": X, "y": np.complex64(1)}, "y is complex64"),
         ({"x": X, "y": np.array([1, 2])}, r"y is int64 of shape \(2,\)"),
         ({"x": np.array([{}], dtype=object), "y": np.int64(1)}, "allow_pickle"),
     ],
