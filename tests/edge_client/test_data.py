@@ -26,6 +26,13 @@ def test_folder_gives_recordings_in_order_of_name(tmp_path: Path) -> None:
     np.testing.assert_array_equal(recordings.series[2], X * 2)
 
 
+def test_floating_point_labels_are_numbers_of_a_recording_or_of_its_samples(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=X, y=np.float64(0.5))
+    np.savez(tmp_path / "b.npz", x=X, y=X[:, 0].astype(np.float16))
+    whole, each = (np.asarray(label) for label in FolderSource(tmp_path).load().labels)
+    assert (float(whole), str(whole.dtype), each.shape, str(each.dtype)) == (0.5, "float32", (20,), "float32")
+
+
 def test_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent: cannot be read .*check the data folder"):
         FolderSource(tmp_path / "absent").load()
