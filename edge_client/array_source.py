@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from edge_client.data import LARGEST_FLOAT_BYTES, UNREADABLE, Recordings
 from edge_client.data_file import files_of, steady
+from edge_client.row_view import RowView
 from shared.errors import DataError
 from shared.labels import Label
 from shared.layout import F32, I64
@@ -29,20 +30,34 @@ class ArraySource:
 
     def load(self) -> Recordings:
         """The examples in order of file and row; raises `DataError` naming file and row at fault."""
-        series: list[F32 | I64] = []
-        labels: list[Label] = []
-        names: list[str] = []
+        files: list[str] = []
+        blocks: list[F32 | I64] = []
+        labels: list[I64 | F32] = []
         for path in files_of(self.folder, ".npz", ".npy"):
             if path.name.endswith(".y.npy"):
                 continue
             x, y = _npz(path) if path.suffix == ".npz" else _npy(path)
             _check(path.name, x, y)
-            series += list(x.astype(np.float32 if x.dtype.kind == "f" else np.int64, copy=False))
-            labels += y.tolist() if y.dtype.kind in "iu" else [np.asarray(numbers, np.float32) for numbers in y]
-            names += [f"{path.name}, row {row}" for row in range(len(x))]
-        if not series:
+            files.append(path.name)
+            blocks.append(_held(x))
+            labels.append(_held(y))
+        counts = [len(block) for block in blocks]
+        if not sum(counts):
             raise DataError(f"{self.folder}: no example in it: {REMEDY}")
-        return Recordings(series, labels, names)
+        return Recordings(
+            RowView(counts, lambda block, row: blocks[block][row]),
+            RowView(counts, lambda block, row: _label(labels[block], row)),
+            RowView(counts, lambda block, row: f"{files[block]}, row {row}"),
+        )
+
+
+def _held(values: npt.NDArray[np.generic]) -> F32 | I64:
+    """Floating-point values as float32, whole numbers as int64."""
+    return values.astype(np.float32, copy=False) if values.dtype.kind == "f" else values.astype(np.int64, copy=False)
+
+
+def _label(labels: I64 | F32, row: int) -> Label:
+    return int(labels[row]) if labels.dtype == np.int64 else np.asarray(labels[row], np.float32)
 
 
 def _npz(path: Path) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]:

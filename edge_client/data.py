@@ -11,6 +11,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from edge_client.row_view import RowView
 from shared.errors import DataError
 from shared.labels import Label
 from shared.layout import F32, I64
@@ -52,13 +53,18 @@ class Recordings:
         """Of a table every row as an example of its own; of all else the same."""
         if not self.stretches:
             return self
-        rows = [row for series in self.series for row in series]
-        each = zip(self.labels, self.stretches, strict=True)
-        labels: list[Label] = []
-        for label, stretch in each:
-            labels += [label] * len(stretch.numbers) if isinstance(label, int) else list(label)
-        names = [f"{stretch.file}, row {number}" for stretch in self.stretches for number in stretch.numbers]
-        return Recordings(rows, labels, names)
+        counts = [len(stretch.numbers) for stretch in self.stretches]
+        return Recordings(
+            RowView(counts, lambda block, row: self.series[block][row]),
+            RowView(counts, self._label_of_row),
+            RowView(
+                counts, lambda block, row: f"{self.stretches[block].file}, row {self.stretches[block].numbers[row]}"
+            ),
+        )
+
+    def _label_of_row(self, block: int, row: int) -> Label:
+        label = self.labels[block]
+        return label if isinstance(label, int) else np.asarray(label[row])
 
 
 class DataSource(Protocol):

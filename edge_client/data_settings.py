@@ -13,6 +13,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "sensor": ("columns", "sensor"),
 }
 """What a kind cannot do without."""
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 TABLES = ("csv", "parquet")
 
 

@@ -7,12 +7,10 @@ import numpy as np
 
 from edge_client.data import UNREADABLE, Recordings
 from edge_client.data_file import label_number, steady
-from edge_client.data_settings import DataSourceSettings
+from edge_client.data_settings import IMAGE_SUFFIXES, DataSourceSettings
 from shared.errors import DataError
 from shared.labels import Label
 from shared.layout import F32
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ class ImageSource:
 
 
 def _images(folder: Path) -> list[Path]:
-    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     if not images:
         raise DataError(f"{folder.name}: no image in this class's folder: put some there, or remove the folder")
     return images

@@ -91,5 +91,7 @@ def labels_of(labels: Sequence[Label], names: Sequence[str], num_classes: int, t
     if targets is None:
         classes = [class_number(label, num_classes, name) for label, name in zip(labels, names, strict=True)]
         return np.asarray(classes, np.int64)
-    numbers = [targets.one(label, name) for label, name in zip(labels, names, strict=True)]
-    return np.asarray(numbers, np.float32).reshape(len(numbers), *targets.shape)
+    numbers = np.empty((len(labels), *targets.shape), np.float32)
+    for row, (label, name) in enumerate(zip(labels, names, strict=True)):
+        numbers[row] = targets.one(label, name)
+    return numbers
