@@ -13,7 +13,7 @@ WIDTH, HEIGHT, MARGIN = 960, 300, 46
 MOST_COLUMNS = 240
 """More devices share a column, which then shows their mean."""
 COLOURS = (
-    "#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#8c6d1f", "#6b4fa0", "#4d4d4d", "#b8b8b8",
+    "#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#8c6d1f", "#6b4fa0", "#4d4d4d", "#f0e442",
 )  # fmt: skip
 """The colours of Okabe and Ito, which colour-blind readers tell apart, and four more; beyond ten they begin again."""
 STYLE = (
