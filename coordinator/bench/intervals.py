@@ -128,19 +128,24 @@ def claims_of(rows: Sequence[Row]) -> list[Claim]:
     if best:
         claims.append(Claim(f"speed-up of {most} clients / {most}", round(max(best) / most, 3), 0.5, 0.8, "higher"))
     for link in LINKS:
-        fixed, adaptive = (
-            [
-                float(str(r["seconds"]))
-                for r in rows
-                if r.get("link") == link and r["reached"] and (str(r["interval"]) == "adaptive") == is_adaptive
-                and (is_adaptive or " to " not in str(r["interval"]))
-            ]
-            for is_adaptive in (False, True)
-        )  # fmt: skip
-        if fixed and adaptive:
-            ratio = round(mean(adaptive) / min(fixed), 2)
+        seconds = _mean_seconds(rows, link)
+        fixed = [value for name, value in seconds.items() if "interval" not in INTERVALS[name]]
+        if fixed and "adaptive" in seconds:
+            ratio = round(seconds["adaptive"] / min(fixed), 2)
             claims.append(Claim(f"adaptive / best fixed interval, seconds on {link}", ratio, 1.5, 1.0, "lower"))
     return claims
+
+
+def _mean_seconds(rows: Sequence[Row], link: str) -> dict[str, float]:
+    """Virtual seconds to the target by interval, the mean over the seeds, where all of them reached it."""
+    here = [row for row in rows if row.get("link") == link]
+    names = dict.fromkeys(str(row["interval"]) for row in here if row["reached"])
+    of_name = {name: [row for row in here if row["interval"] == name] for name in names}
+    return {
+        name: mean(float(str(row["seconds"])) for row in own)
+        for name, own in of_name.items()
+        if all(row["reached"] for row in own)
+    }
 
 
 def table_of(rows: Sequence[Row], command: str, load: str) -> str:
