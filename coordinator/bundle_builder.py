@@ -52,7 +52,7 @@ class Title:
 def signed_bundle(
     title: Title,
     graphs: StepGraphs,
-    preprocessing: Preprocessing | ExamplePreprocessing | None,
+    preprocessing: Preprocessing | ExamplePreprocessing,
     key: SigningKey,
     batch_size: int = 32,
     growth: Growth | None = None,
@@ -60,8 +60,7 @@ def signed_bundle(
     """The archive of exported graphs; raises `ExportError` where a manifest cannot say what they are.
 
     `batch_size` is that of training; the estimate of its memory depends on it. By a `growth` devices make the first
-    model themselves. Without `preprocessing` the bundle does not say how recordings become inputs, and no device can
-    train by it yet.
+    model themselves. What `preprocessing` leaves out is not written, so that earlier devices can read what they know.
     """
     files = {
         "train.onnx": graphs.train,
@@ -71,7 +70,7 @@ def signed_bundle(
     try:
         manifest = BundleManifest(
             **asdict(title),
-            preprocessing={} if preprocessing is None else preprocessing.model_dump(mode="json"),
+            preprocessing=preprocessing.model_dump(mode="json", exclude_none=True),
             layout=tuple((tensor.name, tensor.shape, tensor.role) for tensor in graphs.layout.tensors),
             files=file_entries(files),
             growth=growth,

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
 
 from shared.bundle import BundleManifest, open_bundle
 from shared.errors import BundleError, MessageError, RunError, SignatureError
 from shared.layout import F32, Layout
-from shared.preprocessing import Preprocessing
+from shared.preprocessing import read_preprocessing
 from shared.signing import VerifyKey
 
 LARGEST_BUNDLE_BYTES = 1 << 30
@@ -56,9 +57,12 @@ class ExportedModel:
         return archive, weights
 
     def _check_usable(self, manifest: BundleManifest) -> None:
-        if not manifest.preprocessing:
+        """Raise `RunError` where the bundle does not say how recordings become inputs: earlier exports left it out."""
+        try:
+            read_preprocessing(manifest.preprocessing)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
             raise RunError(
-                f"{self.bundle}: devices cut classes from windows of recordings alone: "
-                "export a model whose inputs are [channels, samples] and whose labels are classes"
-            )
-        Preprocessing.model_validate(manifest.preprocessing)
+                f"{self.bundle}: it does not say how recordings become inputs ({first['msg']}): "
+                "export the model again with gradsieve export"
+            ) from None

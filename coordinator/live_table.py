@@ -70,8 +70,14 @@ class LiveTable:
             table.add_column(name, justify="right")
         for record in self._rows[-MOST_ROWS:]:
             table.add_row(*_cells(record, self.dense_update_bytes))
-        accuracies = [r.figures["base_accuracy"] for r in self._rows if "base_accuracy" in r.figures]
-        return Group(table, Text(f"accuracy {sparkline(accuracies)}"), Text(f"{self._elapsed()}  {self._phase}"))
+        return Group(table, Text(self._course()), Text(f"{self._elapsed()}  {self._phase}"))
+
+    def _course(self) -> str:
+        """The accuracies as bars; where there are none, as of labels that are numbers, the training losses."""
+        for figure, name in (("base_accuracy", "accuracy"), ("train_loss", "train loss")):
+            if found := [record.figures[figure] for record in self._rows if figure in record.figures]:
+                return f"{name} {sparkline(found)}"
+        return ""
 
     def _elapsed(self) -> str:
         seconds = int(time.monotonic() - self._began)
@@ -93,7 +99,7 @@ def _cells(record: RoundRecord, dense_update_bytes: int) -> tuple[str, ...]:
     return (
         str(record.server_round),
         f"{updates:.0f}/{len(record.cohort)}",
-        f"{figures['train_loss']:.3f}" if "train_loss" in figures else "-",
+        _loss_text(figures["train_loss"]) if "train_loss" in figures else "-",
         f"{figures['base_accuracy']:.3f}" if "base_accuracy" in figures else "-",
         f"{uplink / 1000:.1f}",
         f"{each:.0f} B",
@@ -101,7 +107,13 @@ def _cells(record: RoundRecord, dense_update_bytes: int) -> tuple[str, ...]:
     )
 
 
+def _loss_text(loss: float) -> str:
+    """Three decimals where these say something; the losses of numbers may be of any size."""
+    return f"{loss:.3f}" if 0.01 <= abs(loss) < 1000 else f"{loss:.3g}"
+
+
 def _line(record: RoundRecord, rounds: int, dense_update_bytes: int) -> str:
     number, updates, loss, accuracy, uplink, each, ratio = _cells(record, dense_update_bytes)
-    return (f"round {number}/{rounds}  updates {updates}  loss {loss}  accuracy {accuracy}  "
+    judged = "" if accuracy == "-" else f"accuracy {accuracy}  "
+    return (f"round {number}/{rounds}  updates {updates}  loss {loss}  {judged}"
             f"up {uplink} kB  {each} an update  {ratio} less than dense")  # fmt: skip

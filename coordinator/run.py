@@ -222,7 +222,7 @@ class Run:
         replies = self._grid.send_and_receive(messages, timeout=self.job.fleet.round_seconds)
         metrics = self.strategy.aggregate_evaluate(rounds, replies)
         if metrics is None:
-            self.journal.note(self.id, "warning", "no device has test data: the final model's accuracy is not known")
+            self.journal.note(self.id, "warning", "no device has test data: how the final model does is not known")
             return {}
         figures = plain_figures(metrics)
         self.journal.note(self.id, "final", " ".join(f"{k}={v!r}" for k, v in figures.items()))

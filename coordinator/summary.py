@@ -38,6 +38,13 @@ def peak_rss_mb(devices: list[Device]) -> float:
     return max(peaks, default=0) / 1e6
 
 
+def score_text(final: dict[str, float]) -> str:
+    """How the final model does, in words: its accuracy, its loss where labels are numbers, or that nobody judged it."""
+    if "accuracy" in final:
+        return f"accuracy {final['accuracy']:.3f}"
+    return f"loss {final['loss']:.4g}" if "loss" in final else "not judged on test data"
+
+
 def run_figures(run: Run, final: dict[str, float]) -> dict[str, object]:
     """What the journal knows of a finished run; accuracy and loss are None where no device has test data."""
     updates = run.journal.updates(run.id)

@@ -24,8 +24,9 @@ from edge_client.actions import (
     Unsubscribe,
 )
 from edge_client.consent import Consent
+from edge_client.data_size import recorded_bytes
 from edge_client.gate import Reading, decide
-from edge_client.memory import SHARED_WITH_AGENT_BYTES, available_bytes, folder_bytes, peak_rss_bytes
+from edge_client.memory import SHARED_WITH_AGENT_BYTES, available_bytes, peak_rss_bytes
 from edge_client.orders import Answer, Failed, Order, Trained, failed
 from edge_client.pending import PendingUpdate
 from edge_client.policy import Policy
@@ -219,7 +220,7 @@ class Agent:
                 self._trusted,
                 self._settings.largest_bundle_bytes,
                 self._room_for_trainer(),
-                folder_bytes(self._settings.data),
+                recorded_bytes(self._settings.data, self._settings.data_source),
             )
             self._outbox.keep_bundle(digest, archive)
         except (BundleError, SignatureError) as error:

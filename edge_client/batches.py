@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from shared.layout import F32, I64
+from shared.labels import Inputs, Labels
 
 
 def batch_order(seed: int, server_round: int, device: str) -> np.random.Generator:
@@ -14,8 +14,8 @@ def batch_order(seed: int, server_round: int, device: str) -> np.random.Generato
     return np.random.default_rng((seed, server_round, tag))
 
 
-def shuffled(x: F32, y: I64, batch_size: int, order: np.random.Generator) -> Iterator[tuple[F32, I64]]:
-    """Batches of `x` `[n, ...]` and `y` `[n]` without end, reshuffled each epoch.
+def shuffled(x: Inputs, y: Labels, batch_size: int, order: np.random.Generator) -> Iterator[tuple[Inputs, Labels]]:
+    """Batches of `x` `[n, ...]` and `y` `[n, ...]` without end, reshuffled each epoch.
 
     A last partial batch is left out, unless all the data is smaller than one batch.
     """

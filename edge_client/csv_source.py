@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edge_client.data import Recordings
-from edge_client.data_file import files_of, label_number, steady
+from edge_client.data_file import files_of, steady
 from edge_client.data_settings import DataSourceSettings
 from edge_client.table import Table
 from shared.errors import DataError
@@ -23,7 +23,7 @@ class CsvSource:
 
     def load(self) -> Recordings:
         """The recordings in order of file and row; raises `DataError` naming file, row and column at fault."""
-        table = Table(self.settings.columns)
+        table = Table(self.settings.columns, self.settings.targets)
         for path in files_of(self.folder, ".csv"):
             with steady(path) as file:
                 self._read(path.name, file, table)
@@ -34,8 +34,7 @@ class CsvSource:
         reader = csv.reader(text)
         try:
             header = [cell.strip() for cell in next(reader, [])]
-            wanted = [*self.settings.columns, self.settings.label or "", self.settings.recording or ""]
-            places = [place_of(column, header, name) for column in wanted if column]
+            places = [place_of(column, header, name) for column in self.settings.wanted_columns]
             for row in reader:
                 if row:
                     self._add(name, reader.line_num, row, places, len(header), table)
@@ -47,9 +46,7 @@ class CsvSource:
     def _add(self, name: str, line: int, row: Sequence[str], places: Sequence[int], width: int, table: Table) -> None:
         if len(row) != width:
             raise DataError(f"{name}, row {line}: {len(row)} cells, the first row names {width}: complete the row")
-        cells, count = [row[place] for place in places], len(self.settings.columns)
-        label = label_number(cells[count], self.settings.classes, f"{name}, row {line}")
-        table.add(name, line, cells[:count], label, cells[count + 1] if self.settings.recording else "")
+        table.add_cells(name, line, [row[place] for place in places], self.settings)
 
 
 def place_of(column: str, header: Sequence[str], file: str) -> int:

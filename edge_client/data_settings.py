@@ -7,12 +7,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 DataKind = Literal["recordings", "arrays", "csv", "parquet", "images", "sensor"]
 
 NEEDED: dict[str, tuple[str, ...]] = {
-    "csv": ("columns", "label"),
-    "parquet": ("columns", "label"),
+    "csv": ("columns",),
+    "parquet": ("columns",),
     "images": ("classes", "image_size"),
     "sensor": ("columns", "sensor"),
 }
 """What a kind cannot do without."""
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+TABLES = ("csv", "parquet")
 
 
 class SensorSettings(BaseModel):
@@ -35,6 +37,7 @@ class DataSourceSettings(BaseModel):
     kind: DataKind = Field("recordings", description="what lies in the data folder")
     columns: tuple[str, ...] = Field((), description="columns of a table, or fields of a sample, in the model's order")
     label: str | None = Field(None, description="column with the label")
+    targets: tuple[str, ...] = Field((), description="instead of label: columns with the numbers to predict")
     recording: str | None = Field(None, description="column whose change begins another recording")
     classes: tuple[str, ...] = Field((), description="names of labels by their number; empty: they are numbers")
     image_size: tuple[int, int] | None = Field(None, description="height and width that images are brought to")
@@ -44,10 +47,18 @@ class DataSourceSettings(BaseModel):
     @model_validator(mode="after")
     def _kind_has_what_it_needs(self) -> Self:
         missing = [name for name in NEEDED.get(self.kind, ()) if not getattr(self, name)]
+        missing += ["label"] if self.kind in TABLES and not (self.label or self.targets) else []
         if missing:
             raise ValueError(f"kind {self.kind} needs {', '.join(missing)}")
+        if self.targets and (self.label or self.kind not in TABLES):
+            raise ValueError("targets are columns of a table, for numbers to predict: they take the place of label")
         if self.image_size is not None and not all(1 <= side <= 4096 for side in self.image_size):
             raise ValueError("image_size is a height and a width of 1 to 4096")
-        if len(set(self.columns)) != len(self.columns) or len(set(self.classes)) != len(self.classes):
-            raise ValueError("columns and classes are named once each")
+        if any(len(set(names)) != len(names) for names in (self.columns, self.targets, self.classes)):
+            raise ValueError("columns, targets and classes are named once each")
         return self
+
+    @property
+    def wanted_columns(self) -> tuple[str, ...]:
+        """All columns that are read of a table: values, then label or targets, then what tells recordings apart."""
+        return tuple(name for name in (*self.columns, self.label, *self.targets, self.recording) if name)

@@ -7,11 +7,10 @@ import numpy as np
 
 from edge_client.data import UNREADABLE, Recordings
 from edge_client.data_file import label_number, steady
-from edge_client.data_settings import DataSourceSettings
+from edge_client.data_settings import IMAGE_SUFFIXES, DataSourceSettings
 from shared.errors import DataError
+from shared.labels import Label
 from shared.layout import F32
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +28,16 @@ class ImageSource:
             raise DataError(f"{self.folder}: cannot be read ({error.strerror}): check the data folder") from error
         if not folders:
             raise DataError(f"{self.folder}: no folder in it: make one for each class, with its images")
-        series, labels, names = [], [], []
+        series: list[F32] = []
+        labels: list[Label] = []
+        names: list[str] = []
         for folder in folders:
             label = label_number(folder.name, self.settings.classes, str(self.folder))
             for path in _images(folder):
                 series.append(self._read(path))
                 labels.append(label)
                 names.append(f"{folder.name}/{path.name}")
-        return Recordings(series, labels, names)
+        return Recordings(series, labels, names, channel_order=None if self.settings.grey else "rgb")
 
     def _read(self, path: Path) -> F32:
         try:
@@ -56,7 +57,7 @@ class ImageSource:
 
 
 def _images(folder: Path) -> list[Path]:
-    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     if not images:
         raise DataError(f"{folder.name}: no image in this class's folder: put some there, or remove the folder")
     return images

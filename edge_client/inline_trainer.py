@@ -202,7 +202,7 @@ def _model(order: Order, kept: KeptModel) -> F32 | None:
 def _score(order: EvaluateOrder, task: Task, model: F32) -> Answer:
     x, y = task.split.test_x, task.split.test_y
     if not len(x):
-        raise DataError("no recording is long enough to test on: add longer ones")
+        raise DataError("there is nothing to test on: add longer recordings, or more examples")
     score = task.runtime.evaluate(model, x, y)
     if not order.rules.report_examples:
         score = score.in_thousandths()

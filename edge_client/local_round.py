@@ -81,7 +81,8 @@ def run_round(
     """
     split, work, rules = task.split, order.work, order.rules
     _check_epochs(work, len(split.train_x), rules)
-    tested = len(split.test_x) if order.evaluate and rules.report_accuracy else 0
+    has_classes = split.train_y.dtype.kind == "i"  # an update has room for hits, and none for a loss on test data
+    tested = len(split.test_x) if order.evaluate and rules.report_accuracy and has_classes else 0
     score = task.runtime.evaluate(model, split.test_x, split.test_y) if tested else Score(0.0, None, 0)
     weights = model.copy()
     batches = shuffled(
@@ -112,7 +113,8 @@ def run_round(
     )
     kept = remembered(carried.memory, update, encoded).state
     before = b"" if history is None else history.to_bytes()
-    labels = tuple(np.bincount(split.train_y).tolist()[:MOST_LABELS]) if rules.report_label_counts else ()
+    counted = rules.report_label_counts and has_classes
+    labels = tuple(np.bincount(split.train_y).tolist()[:MOST_LABELS]) if counted else ()
     after = None if history is None else history_after(history, encoded.frame, encoded.delivered.indices, task.layout)
     return LocalResult(UpdateObject(header, encoded.frame).pack(), report.steps, kept, before, after, labels)
 

@@ -1,6 +1,5 @@
 """What the kernel says about memory: this process's peak, and what a new object may take."""
 
-from contextlib import suppress
 from pathlib import Path
 
 from edge_client.cgroup import available_in_groups
@@ -27,15 +26,6 @@ def available_bytes(proc: Path = KERNEL) -> int:
     on_machine = field_bytes((proc / "meminfo").read_text(), "MemAvailable")
     in_groups = available_in_groups(proc)
     return on_machine if in_groups is None else min(on_machine, in_groups)
-
-
-def folder_bytes(folder: Path) -> int:
-    """The size of all files in a folder; a file that goes away meanwhile, or a folder that is not there, counts 0."""
-    total = 0
-    for file in folder.rglob("*"):
-        with suppress(OSError):
-            total += file.stat().st_size if file.is_file() else 0
-    return total
 
 
 def field_bytes(text: str, name: str) -> int:

@@ -6,10 +6,13 @@ from typing import BinaryIO
 
 from edge_client.csv_source import place_of
 from edge_client.data import Recordings
-from edge_client.data_file import files_of, label_number, steady
+from edge_client.data_file import files_of, steady
 from edge_client.data_settings import DataSourceSettings
 from edge_client.table import Table
 from shared.errors import DataError
+
+BATCH_ROWS = 4096
+"""Held as Python's own objects at a time, which take ten times the room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ class ParquetSource:
 
     def load(self) -> Recordings:
         """The recordings in order of file and row; raises `DataError` naming file, row and column at fault."""
-        table = Table(self.settings.columns)
+        table = Table(self.settings.columns, self.settings.targets)
         for path in files_of(self.folder, ".parquet"):
             with steady(path) as file:
                 self._read(path.name, file, table)
@@ -33,22 +36,16 @@ class ParquetSource:
             from pyarrow.parquet import ParquetFile  # noqa: PLC0415
         except ImportError:
             raise DataError(f"{name}: Parquet needs pyarrow: pip install pyarrow, or write the data as CSV") from None
-        settings = self.settings
-        wanted = [column for column in (*settings.columns, settings.label, settings.recording) if column]
+        wanted = list(self.settings.wanted_columns)
         try:
             parquet = ParquetFile(file)
             for column in wanted:
                 place_of(column, parquet.schema_arrow.names, name)
             number = 0
-            for batch in parquet.iter_batches(columns=wanted):
+            for batch in parquet.iter_batches(BATCH_ROWS, columns=wanted):
                 columns = [batch.column(column).to_pylist() for column in wanted]
                 for cells in zip(*columns, strict=True):
                     number += 1
-                    self._add(name, number, cells, table)
+                    table.add_cells(name, number, cells, self.settings)
         except (pyarrow.ArrowException, OSError) as error:
             raise DataError(f"{name}: not a readable Parquet file ({error}): write it anew") from error
-
-    def _add(self, name: str, number: int, cells: tuple[object, ...], table: Table) -> None:
-        count = len(self.settings.columns)
-        label = label_number(cells[count], self.settings.classes, f"{name}, row {number}")
-        table.add(name, number, cells[:count], label, str(cells[count + 1]) if self.settings.recording else "")

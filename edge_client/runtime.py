@@ -12,13 +12,14 @@ import numpy as np
 from edge_client.graph_session import GraphSession
 from edge_client.optimizer import optimizer_for
 from shared.errors import BundleError, TrainerError
-from shared.layout import F32, I64, Layout
+from shared.labels import Inputs, Labels
+from shared.layout import F32, Layout
 from shared.messages import LocalWork
 
 EVALUATION_BATCH = 32
 EVALUATION_OUTPUTS = (("loss", "correct"), ("loss",))
 
-Batch = tuple[F32, I64]
+Batch = tuple[Inputs, Labels]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,8 @@ class Runtime(Protocol):
         Raises `TrainerError` when the loss or the weights are no longer finite.
         """
 
-    def evaluate(self, weights: F32, x: F32, y: I64) -> Score:
-        """Score `weights` on windows `x` `[n, ...]` with labels `y` `[n]`, n at least 1; raises `TrainerError`."""
+    def evaluate(self, weights: F32, x: Inputs, y: Labels) -> Score:
+        """Score `weights` on examples `x` `[n, ...]` with labels `y`, n at least 1; raises `TrainerError`."""
 
 
 class OnnxRuntime:
@@ -93,7 +94,7 @@ class OnnxRuntime:
             raise TrainerError(f"the weights are no longer finite after {steps} steps: lower the learning rate")
         return TrainReport(steps, loss_sum / max(steps, 1))
 
-    def evaluate(self, weights: F32, x: F32, y: I64) -> Score:
+    def evaluate(self, weights: F32, x: Inputs, y: Labels) -> Score:
         """Score `weights`."""
         graph, feed = self._evaluation, self._feed(self._evaluation, weights)
         loss_sum, correct = 0.0, 0

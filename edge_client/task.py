@@ -1,6 +1,7 @@
 """A bundle made ready for work: its graphs, its layout, and the local data cut the way it says."""
 
 import hashlib
+from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
 from typing import Self
@@ -8,13 +9,14 @@ from typing import Self
 import onnxruntime
 from pydantic import ValidationError
 
-from edge_client.data import DataSource, LiveSource
+from edge_client.data import DataSource, LiveSource, Recordings
 from edge_client.graph_session import check_version
 from edge_client.runtime import OnnxRuntime, Runtime
 from shared.bundle import Bundle, read_kept_bundle
 from shared.errors import BundleError
+from shared.labels import Series
 from shared.layout import Layout
-from shared.preprocessing import Split, read_preprocessing, split
+from shared.preprocessing import ExamplePreprocessing, Preprocessing, Split, read_preprocessing, split
 
 
 class Task:
@@ -61,9 +63,18 @@ class Task:
         revision = self._source.revision() if isinstance(self._source, LiveSource) else 0
         if self._split is None or self._split[0] != revision:
             self._split = None  # two of them may be more than there is memory for
-            found = self._source.load()
-            self._split = revision, split(found.series, found.labels, self._preprocessing, found.names)
+            self._split = revision, _split(self._source.load(), self._preprocessing)
         return self._split[1]
+
+
+def _split(found: Recordings, preprocessing: Preprocessing | ExamplePreprocessing) -> Split:
+    series: Sequence[Series] = found.series
+    if isinstance(preprocessing, ExamplePreprocessing):
+        found = found.row_by_row()
+        series = found.series
+        if preprocessing.channel_order == "bgr" and found.channel_order == "rgb":
+            series = [image[::-1] for image in series]
+    return split(series, found.labels, preprocessing, found.names)
 
 
 def read_archive(path: Path) -> Bundle:

@@ -18,7 +18,8 @@ from edge_client.optimizer import optimizer_for
 from edge_client.runtime import EVALUATION_BATCH, Batch, Score, TrainReport
 from shared.errors import BundleError, TrainerError
 from shared.fleet_brief import TorchModule
-from shared.layout import F32, I64, Layout
+from shared.labels import Inputs, Labels
+from shared.layout import F32, Layout
 from shared.messages import LocalWork
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -70,7 +71,7 @@ class TorchRuntime:
             raise TrainerError(f"the weights are no longer finite after {steps} steps: lower the learning rate")
         return TrainReport(steps, loss_sum / max(steps, 1))
 
-    def evaluate(self, weights: F32, x: F32, y: I64) -> Score:
+    def evaluate(self, weights: F32, x: Inputs, y: Labels) -> Score:
         """Score `weights`."""
         self._lay_over(weights)
         self._module.eval()
@@ -81,10 +82,10 @@ class TorchRuntime:
                 labels = labels[: len(part)]
                 logits = self._module(part)
                 loss_sum += float(self._loss(logits, labels)) * len(part)
-                correct += int((logits.argmax(1) == labels).sum())
+                correct += 0 if labels.is_floating_point() else int((logits.argmax(1) == labels).sum())
         if not math.isfinite(loss_sum):
             raise TrainerError(f"the loss on the test windows is {loss_sum}: the model is not usable")
-        return Score(loss_sum / len(x), correct, len(x))
+        return Score(loss_sum / len(x), None if y.dtype.kind == "f" else correct, len(x))
 
     def _lay_over(self, weights: F32) -> list[str]:
         """Let the module's tensors be the very memory of `weights`; returns the names of those that are trained."""
@@ -107,7 +108,7 @@ def _last(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
     return output.contiguous(memory_format=torch.channels_last)
 
 
-def _inputs(x: F32) -> Tensor:
+def _inputs(x: Inputs) -> Tensor:
     inputs = torch.from_numpy(x)
     return inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs
 

@@ -89,7 +89,7 @@ class BundleManifest(_Strict):
         return self
 
     def needed_bytes(self, data_bytes: int) -> int:
-        """What a trainer is likely to have resident at most, with `data_bytes` of recordings, as float32.
+        """What a trainer is likely to have resident at most, with `data_bytes` of recordings, as they are held there.
 
         These are held once as they are, and while they are cut twice as windows, which may overlap.
         """

@@ -1,24 +1,27 @@
 """How raw recordings become training windows: declared in a bundle, applied on the device, never code."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from shared.errors import DataError
-from shared.layout import F32, I64
+from shared.example_split import tell_apart
+from shared.labels import Inputs, Label, Labels, Series, Targets, class_number
+from shared.layout import F32
 
 PositiveScale = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+COLOURS = "rgb"
+IMAGE_AXES = 3
 
 
 class Preprocessing(BaseModel):
     """Windows of a multi-channel series: `window` and `stride` in samples, `mean` and `std` one value a channel.
 
-    Without `mean` and `std` every device standardises by those of its own training part, which it tells no one.
+    Without `mean` and `std` every device standardises by those of its own training part, which it tells no one. With
+    `targets` a label is numbers instead of a class, and that of a window is its last sample's.
     The first `1 - test_fraction` of each series trains; after a gap of `gap_windows` windows the rest tests, so that
     no sample, nor its close neighbour, is in both.
     """
@@ -33,22 +36,23 @@ class Preprocessing(BaseModel):
     gap_windows: int = Field(default=1, ge=0, le=1024)
     mean: tuple[FiniteFloat, ...] | None = None
     std: tuple[PositiveScale, ...] | None = None
-    num_classes: int = Field(ge=2, le=1 << 16)
+    num_classes: int = Field(ge=1, le=1 << 16)
+    targets: Targets | None = None
 
     @model_validator(mode="after")
-    def _one_scale_a_channel(self) -> Self:
-        if (self.mean is None) != (self.std is None):
-            raise ValueError("mean and std go together: give both, or neither to standardise on the device")
-        if any(scale is not None and len(scale) != self.channels for scale in (self.mean, self.std)):
-            raise ValueError(f"{self.channels} channels need as many values in mean and in std")
+    def _fits_together(self) -> Self:
+        _check_scale(self.mean, self.std, self.channels)
+        _check_labels(self.num_classes, self.targets)
         return self
 
 
 class ExamplePreprocessing(BaseModel):
     """Whole examples of `shape`, such as images `[channels, height, width]`; `mean` and `std` one value a channel.
 
-    Without `mean` and `std` every device standardises by those of its own training part, which it tells no one. An
-    example's name alone decides whether it tests, so that it stays on its side when others come or go.
+    Without `mean` and `std` every device standardises by those of its own training part, which it tells no one. With a
+    `vocabulary` examples are int64 tokens from 0 up to it, as they are. With `targets` a label is numbers instead of a
+    class. Images are red, green, blue unless the `channel_order` is another. An example's name alone decides whether
+    it tests, so that it stays on its side when others come or go.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,15 +62,37 @@ class ExamplePreprocessing(BaseModel):
     test_fraction: float = Field(default=0.25, ge=0, lt=1)
     mean: tuple[FiniteFloat, ...] | None = None
     std: tuple[PositiveScale, ...] | None = None
-    num_classes: int = Field(ge=2, le=1 << 16)
+    num_classes: int = Field(ge=1, le=1 << 16)
+    targets: Targets | None = None
+    vocabulary: int | None = Field(default=None, ge=1, le=1 << 31)
+    channel_order: Literal["bgr"] | None = None
 
     @model_validator(mode="after")
-    def _one_scale_a_channel(self) -> Self:
-        if (self.mean is None) != (self.std is None):
-            raise ValueError("mean and std go together: give both, or neither to standardise on the device")
-        if any(scale is not None and len(scale) != self.shape[0] for scale in (self.mean, self.std)):
-            raise ValueError(f"{self.shape[0]} channels need as many values in mean and in std")
+    def _fits_together(self) -> Self:
+        _check_scale(self.mean, self.std, self.shape[0])
+        _check_labels(self.num_classes, self.targets)
+        if self.vocabulary is not None and (self.mean is not None or self.channel_order is not None):
+            raise ValueError("tokens have no mean, std or channel_order: leave them out")
+        if self.channel_order is not None and (len(self.shape), self.shape[0]) != (IMAGE_AXES, len(COLOURS)):
+            raise ValueError(f"channel_order is of images [3, height, width], not of {self.shape}")
         return self
+
+    @property
+    def dtype(self) -> np.dtype[np.float32] | np.dtype[np.int64]:
+        """Of an example."""
+        return np.dtype(np.float32) if self.vocabulary is None else np.dtype(np.int64)
+
+
+def _check_scale(mean: tuple[float, ...] | None, std: tuple[float, ...] | None, channels: int) -> None:
+    if (mean is None) != (std is None):
+        raise ValueError("mean and std go together: give both, or neither to standardise on the device")
+    if any(scale is not None and len(scale) != channels for scale in (mean, std)):
+        raise ValueError(f"{channels} channels need as many values in mean and in std")
+
+
+def _check_labels(num_classes: int, targets: Targets | None) -> None:
+    if num_classes < 2 and targets is None:
+        raise ValueError("num_classes: at least 2, unless labels are numbers: give targets")
 
 
 def read_preprocessing(fields: Mapping[str, object]) -> Preprocessing | ExamplePreprocessing:
@@ -77,30 +103,35 @@ def read_preprocessing(fields: Mapping[str, object]) -> Preprocessing | ExampleP
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Examples to train and to test on: `x` float32 `[n, ...]`, such as `[n, channels, window]`, `y` int64 `[n]`."""
+    """Examples to train and to test on.
 
-    train_x: F32
-    train_y: I64
-    test_x: F32
-    test_y: I64
+    `x` is float32 `[n, ...]`, such as `[n, channels, window]`, or int64 tokens; `y` int64 `[n]` classes, or float32
+    `[n, ...]` numbers.
+    """
+
+    train_x: Inputs
+    train_y: Labels
+    test_x: Inputs
+    test_y: Labels
 
 
 def cut(
-    series: Sequence[npt.NDArray[np.floating]],
-    labels: Sequence[int],
+    series: Sequence[Series],
+    labels: Sequence[Label],
     preprocessing: Preprocessing,
     names: Sequence[str] = (),
 ) -> Split:
     """Cut series of `[t, channels]`, one label each, into standardised windows; `names` (say, files) serve errors.
 
-    A series too short for a window is passed over. Raises `DataError` where a series or label is unusable, or no
-    series gives a window to train on.
+    Of labels that are numbers a series may have one a sample, `[t, ...]`. A series too short for a window is passed
+    over. Raises `DataError` where a series or label is unusable, or no series gives a window to train on.
     """
     names = names or [f"series {number}" for number in range(len(series))]
     if not len(series) == len(labels) == len(names):
         raise DataError(f"{len(series)} series, {len(labels)} labels and {len(names)} names: give one of each a series")
-    for name, samples, label in zip(names, series, labels, strict=True):
-        _check(name, samples, label, preprocessing)
+    for name, samples in zip(names, series, strict=True):
+        _check(name, samples, preprocessing)
+    by_sample = [_sample_labels(*each, preprocessing) for each in zip(names, series, labels, strict=True)]
     train_share = 1 - preprocessing.test_fraction
     gap = preprocessing.gap_windows * preprocessing.window
     ends = [int(train_share * len(samples)) for samples in series]
@@ -114,64 +145,34 @@ def cut(
     mean, std = _scale(train_parts, preprocessing)
     train = [_windows((part - mean) / std, preprocessing) for part in train_parts]
     test = [_windows((part - mean) / std, preprocessing) for part in test_parts]
-    return Split(np.concatenate(train), _repeated(labels, train), np.concatenate(test), _repeated(labels, test))
+    train_y = [of[:end] for of, end in zip(by_sample, ends, strict=True)]
+    test_y = [of[end + gap :] for of, end in zip(by_sample, ends, strict=True)]
+    return Split(
+        np.concatenate(train),
+        _window_labels(train_y, preprocessing),
+        np.concatenate(test),
+        _window_labels(test_y, preprocessing),
+    )
 
 
 def split(
-    series: Sequence[npt.NDArray[np.floating]],
-    labels: Sequence[int],
+    series: Sequence[Series],
+    labels: Sequence[Label],
     preprocessing: Preprocessing | ExamplePreprocessing,
     names: Sequence[str] = (),
 ) -> Split:
     """Recordings cut into windows, or whole examples told apart; raises `DataError` as `cut` does."""
     if isinstance(preprocessing, Preprocessing):
         return cut(series, labels, preprocessing, names)
-    return _told_apart(series, labels, preprocessing, names or [f"example {number}" for number in range(len(series))])
+    names = names or [f"example {number}" for number in range(len(series))]
+    return Split(*tell_apart(series, labels, preprocessing, names))
 
 
-def _told_apart(
-    series: Sequence[npt.NDArray[np.floating]],
-    labels: Sequence[int],
-    preprocessing: ExamplePreprocessing,
-    names: Sequence[str],
-) -> Split:
-    for name, example, label in zip(names, series, labels, strict=True):
-        if example.shape != preprocessing.shape:
-            raise DataError(f"{name}: shape {example.shape}, expected {preprocessing.shape}")
-        if not 0 <= label < preprocessing.num_classes:
-            raise DataError(f"{name}: label {label} is not one of 0 to {preprocessing.num_classes - 1}")
-        if not np.isfinite(example).all():
-            raise DataError(f"{name}: it has values that are no finite numbers; remove the example")
-    tests = np.asarray([_tests(name, preprocessing.test_fraction) for name in names], bool)
-    if tests.all():
-        raise DataError(f"no example to train on among {len(names)}: add some")
-    x, y = np.stack(series).astype(np.float32, copy=False), np.asarray(labels, np.int64)
-    mean, std = _example_scale(x[~tests], preprocessing)
-    x = (x - mean) / std
-    return Split(x[~tests], y[~tests], x[tests], y[tests])
-
-
-def _tests(name: str, test_fraction: float) -> bool:
-    """Is the example of this name one to test on: drawn by its name alone."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") < test_fraction * 2.0**64
-
-
-def _example_scale(train: F32, preprocessing: ExamplePreprocessing) -> tuple[F32, F32]:
-    """Mean and standard deviation a channel, float32 `[channels, 1, ...]`."""
-    ones = (-1, *[1] * (len(preprocessing.shape) - 1))
-    if preprocessing.mean is not None and preprocessing.std is not None:
-        mean, std = np.asarray(preprocessing.mean), np.asarray(preprocessing.std)
-    else:
-        others = tuple(axis for axis in range(train.ndim) if axis != 1)
-        mean, std = train.mean(others, np.float64), train.std(others, np.float64)
-    return mean.astype(np.float32).reshape(ones), np.where(std > 0, std, 1).astype(np.float32).reshape(ones)
-
-
-def _check(name: str, samples: npt.NDArray[np.floating], label: int, preprocessing: Preprocessing) -> None:
+def _check(name: str, samples: Series, preprocessing: Preprocessing) -> None:
     if samples.ndim != 2 or samples.shape[1] != preprocessing.channels:
         raise DataError(f"{name}: shape {samples.shape}, expected [samples, {preprocessing.channels} channels]")
-    if not 0 <= label < preprocessing.num_classes:
-        raise DataError(f"{name}: label {label} is not one of 0 to {preprocessing.num_classes - 1}")
+    if samples.dtype.kind in "iu":
+        raise DataError(f"{name}: {samples.dtype} values, this model takes measurements: write them as float32")
     finite = np.isfinite(samples)
     if not finite.all():
         row, channel = np.argwhere(~finite)[0]
@@ -180,7 +181,7 @@ def _check(name: str, samples: npt.NDArray[np.floating], label: int, preprocessi
         )
 
 
-def _scale(train_parts: Sequence[npt.NDArray[np.floating]], preprocessing: Preprocessing) -> tuple[F32, F32]:
+def _scale(train_parts: Sequence[Series], preprocessing: Preprocessing) -> tuple[F32, F32]:
     """Mean and standard deviation a channel, float32 `[channels]`; a channel that never moves is left as it is."""
     if preprocessing.mean is not None and preprocessing.std is not None:
         return np.asarray(preprocessing.mean, np.float32), np.asarray(preprocessing.std, np.float32)
@@ -189,7 +190,7 @@ def _scale(train_parts: Sequence[npt.NDArray[np.floating]], preprocessing: Prepr
     return samples.mean(0).astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
 
 
-def _windows(samples: npt.NDArray[np.floating], preprocessing: Preprocessing) -> F32:
+def _windows(samples: Series, preprocessing: Preprocessing) -> F32:
     """Float32 `[n, channels, window]`; n is 0 where `samples` is shorter than a window."""
     if len(samples) < preprocessing.window:
         return np.empty((0, preprocessing.channels, preprocessing.window), np.float32)
@@ -197,5 +198,14 @@ def _windows(samples: npt.NDArray[np.floating], preprocessing: Preprocessing) ->
     return np.ascontiguousarray(views[:: preprocessing.stride], np.float32)
 
 
-def _repeated(labels: Sequence[int], windows: Sequence[F32]) -> I64:
-    return np.repeat(np.asarray(labels, np.int64), [len(rows) for rows in windows])
+def _sample_labels(name: str, samples: Series, label: Label, preprocessing: Preprocessing) -> Labels:
+    """A label for each of the samples; one for all takes no room."""
+    if preprocessing.targets is not None:
+        return preprocessing.targets.each(label, len(samples), name)
+    return np.broadcast_to(np.int64(class_number(label, preprocessing.num_classes, name)), len(samples))
+
+
+def _window_labels(parts: Sequence[Labels], preprocessing: Preprocessing) -> Labels:
+    """Of each window the label of its last sample."""
+    labels: Labels = np.concatenate([part[preprocessing.window - 1 :: preprocessing.stride] for part in parts])
+    return labels

@@ -42,7 +42,7 @@ def emulate(
     from coordinator.emulation.profiles import SHIPPED, chosen, read_profiles
     from coordinator.live_table import LiveTable
     from coordinator.report.page import write_report
-    from coordinator.summary import write_json
+    from coordinator.summary import score_text, write_json
 
     began, job = time.monotonic(), load_job(job_file)
     known = read_profiles(devices or SHIPPED)
@@ -79,7 +79,6 @@ def emulate(
     if as_json:
         print(json.dumps(outcome.figures, indent=2))
         return
-    judged = f"accuracy {final['accuracy']:.3f}   " if "accuracy" in final else ""
-    console.print(f"{judged}model {folder.model}   report {folder.report}", highlight=False)
+    console.print(f"{score_text(final)}   model {folder.model}   report {folder.report}", highlight=False)
     if sentence := outcome.sentence():
         console.print(f"{sentence}; here it took {time.monotonic() - began:.0f} s", highlight=False)

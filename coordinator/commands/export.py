@@ -26,6 +26,14 @@ def export(
     name: Annotated[str | None, typer.Option(help="of the task; default the factory's, in small letters")] = None,
     version: Annotated[str, typer.Option(help="of the bundle")] = "1",
     stride: Annotated[int | None, typer.Option(min=1, help="samples between windows; default half a window")] = None,
+    mean: Annotated[
+        str | None, typer.Option(metavar="M,...", help="of each channel, to subtract; default each device's own")
+    ] = None,
+    std: Annotated[str | None, typer.Option(metavar="S,...", help="of each channel, to divide by; with --mean")] = None,
+    bgr: Annotated[bool, typer.Option("--bgr", help="images are blue, green, red")] = False,
+    vocabulary: Annotated[
+        int | None, typer.Option(min=1, help="how many tokens there are; default the size of the model's embedding")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="of the initial weights")] = 1,
     config: ConfigOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False,
@@ -42,14 +50,15 @@ def export(
     from coordinator.export.step_graphs import initial_weights
     from coordinator.exported_model import ExportedModel
     from coordinator.run_entry import signing_key
-    from coordinator.user_model import Kind, UserModel, load_loss, load_model
+    from coordinator.user_model import InputForm, Kind, UserModel, load_loss, load_model
 
     model = load_model(factory, seed)
     kind: Kind = "regression" if regression else "classification"
-    mine = UserModel.of(model, None if loss is None else load_loss(loss), shape, tokens, kind)
+    mine = UserModel.of(model, None if loss is None else load_loss(loss), shape, tokens, kind, vocabulary)
+    scale = (_numbers("--mean", mean), _numbers("--std", std))
+    preprocessing = mine.preprocessing(InputForm(stride, *scale, "bgr" if bgr else None))
     graphs = export_step(model, mine.loss, mine.x, mine.y)
     key = signing_key(read_settings(config, None).key_file)
-    preprocessing = mine.windows(stride)
     bundle = signed_bundle(Title(called, version, kind, shape, mine.num_classes), graphs, preprocessing, key)
     written = ExportedModel(out or Path(f"{called}.gsb"))
     written.write(bundle, graphs.layout, initial_weights(model, graphs.layout))
@@ -58,16 +67,21 @@ def export(
         "weights": str(written.weights),
         "bundle_bytes": len(bundle),
         "values": graphs.layout.size,
-        "trains_on_devices": preprocessing is not None,
+        "inputs": preprocessing.kind,
     }
     if as_json:
         print(json.dumps(facts, indent=2))
         return
     print(f"{written.bundle}: {len(bundle):,} bytes; {graphs.layout.size:,} values in {written.weights}")
-    if preprocessing is None:
-        print(
-            "Devices cut classes from windows of recordings alone, inputs of [channels, samples]: none trains this yet."
-        )
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise SettingsError(f"{option} {text}: give a number for each channel, such as 0.5,0.5,0.5") from None
 
 
 def _shape(text: str) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ def run(
     """Train one job with the devices on a broker, to its end; a killed run continues with --resume."""
     from coordinator.assembly import assembled_run
     from coordinator.live_table import LiveTable
-    from coordinator.summary import FleetTraffic, peak_rss_mb, run_figures, write_json
+    from coordinator.summary import FleetTraffic, peak_rss_mb, run_figures, score_text, write_json
 
     job = load_job(job_file)
     folder = RunFolder(out or Path("runs") / job.name)
@@ -52,6 +52,4 @@ def run(
     if as_json:
         print(json.dumps(figures, indent=2))
     else:
-        console.print(
-            f"accuracy {final.get('accuracy', float('nan')):.3f}   model {folder.model}   report {folder.report}"
-        )
+        console.print(f"{score_text(final)}   model {folder.model}   report {folder.report}")

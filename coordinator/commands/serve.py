@@ -76,7 +76,7 @@ def _finished(file: Path, out: Path) -> bool:
 
 def _serve_job(file: Path, out: Path, settings: CoordinatorSettings) -> None:
     from coordinator.assembly import assembled_run
-    from coordinator.summary import run_figures, write_json
+    from coordinator.summary import run_figures, score_text, write_json
 
     job, folder = load_job(file), RunFolder(out / file.stem)
     folder.begin(resume=folder.journal.exists())
@@ -86,4 +86,4 @@ def _serve_job(file: Path, out: Path, settings: CoordinatorSettings) -> None:
         write_json(folder.summary, run_figures(run, final))
         run.finish()
     write_report(folder)
-    log.info("%s: finished with accuracy %.3f; report %s", job.name, final.get("accuracy", float("nan")), folder.report)
+    log.info("%s: finished, %s; report %s", job.name, score_text(final), folder.report)

@@ -37,7 +37,7 @@ def status(
         print(json.dumps(rows, indent=2))
         return
     table = Table()
-    for name in ("run", "state", "rounds", "accuracy", "awaited", "refused"):
+    for name in ("run", "state", "rounds", "accuracy", "train loss", "awaited", "refused"):
         table.add_column(name)
     for row in rows:
         awaited = row["awaited"] if isinstance(row["awaited"], list) else []
@@ -45,7 +45,8 @@ def status(
             str(row["run"]),
             str(row["state"]),
             f"{row['rounds_closed']}/{row['rounds_wanted']}",
-            str(row["accuracy"]),
+            "-" if row["accuracy"] is None else str(row["accuracy"]),
+            "-" if row["train_loss"] is None else f"{row['train_loss']:.4g}",
             ", ".join(awaited) or "-",
             str(row["refused_updates"]),
         )
@@ -62,6 +63,7 @@ def _row(journal: Journal, record: RunRecord) -> dict[str, object]:
     awaited: list[str] = []
     if rounds and rounds[-1].state is RoundState.OPEN and record.ended_seconds is None:
         awaited = sorted(set(rounds[-1].cohort) - journal.accepted_devices(record.run, rounds[-1].server_round))
+    losses = [r.figures["train_loss"] for r in closed if "train_loss" in r.figures]
     accuracies = [r.figures["base_accuracy"] for r in closed if "base_accuracy" in r.figures]
     return {
         "run": record.run,
@@ -70,6 +72,7 @@ def _row(journal: Journal, record: RunRecord) -> dict[str, object]:
         "rounds_closed": len(closed),
         "rounds_wanted": json.loads(record.job_json)["rounds"],
         "accuracy": round(accuracies[-1], 4) if accuracies else None,
+        "train_loss": losses[-1] if losses else None,
         "awaited": awaited,
         "troubles": _troubles(journal, record.run),
         "refused_updates": sum(refusal.times for refusal in journal.refusals(record.run)),

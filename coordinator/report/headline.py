@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from coordinator.records import RunState
 from coordinator.report.history import History
 from coordinator.report.markup import Html, join, shortened, tag
-from coordinator.report.quantity import bytes_text, count_text, percent, ratio_text, seconds_text
+from coordinator.report.quantity import bytes_text, count_text, number, percent, ratio_text, seconds_text
 
 COLUMNS = (1, 1, 2, 3, 4, 5, 3)
 """Of a wide page, for so many figures."""
@@ -79,7 +79,14 @@ def _accuracy(history: History) -> Figure | None:
         return Figure("Accuracy together", percent(accuracy), ", ".join(against) or "the final model, on all devices")
     if before:
         return Figure("Accuracy so far", percent(before[-1][1]), f"before round {before[-1][0]}")
-    return None
+    return _loss(history)
+
+
+def _loss(history: History) -> Figure | None:
+    if history.loss is not None:
+        return Figure("Loss together", number(history.loss), "the final model, on all devices' test data")
+    told = [(point.server_round, point.train_loss) for point in history.closed if point.train_loss is not None]
+    return Figure("Training loss so far", number(told[-1][1]), f"in round {told[-1][0]}") if told else None
 
 
 def _uplink(history: History) -> Figure | None:

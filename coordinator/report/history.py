@@ -11,7 +11,7 @@ from coordinator.journal import Journal
 from coordinator.records import EventRecord, RefusalRecord, RoundState, RunRecord
 from coordinator.report.contributions import Contributions
 from coordinator.report.layers import Shares, read_layout, shares
-from coordinator.report.series import RoundPoint, columns, final_accuracy
+from coordinator.report.series import RoundPoint, columns, final_figure
 from coordinator.run_folder import RunFolder
 from shared.compression.plan import Plan
 from shared.errors import BundleError, DecodeError, FrameError, MessageError
@@ -57,7 +57,13 @@ class History:
     def accuracy(self) -> float | None:
         """Of the final model; None while there is none, or nobody judged it."""
         said = self.summary.get("accuracy")
-        return final_accuracy(self.events) if said is None else said
+        return final_figure(self.events, "accuracy") if said is None else said
+
+    @property
+    def loss(self) -> float | None:
+        """Of the final model on the devices' test data; None likewise."""
+        said = self.summary.get("loss")
+        return final_figure(self.events, "loss") if said is None else said
 
     @property
     def uplink_bytes(self) -> float:

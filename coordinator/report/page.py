@@ -6,6 +6,7 @@ from coordinator.report.fleet import fleet_section
 from coordinator.report.headline import headline
 from coordinator.report.history import History, read_history
 from coordinator.report.incidents import events_section, refusals_section
+from coordinator.report.loss import loss_section
 from coordinator.report.markup import Html, tag
 from coordinator.report.progress import accuracy_section, bytes_section
 from coordinator.report.quantity import moment
@@ -53,13 +54,19 @@ def _sections(history: History) -> list[Html]:
         return [headline(history), tag("p", "The journal holds no round yet.", class_="empty"), events_section(history)]
     return [
         headline(history),
-        accuracy_section(history),
+        _score_section(history),
         bytes_section(history),
         sieve_section(history),
         fleet_section(history),
         refusals_section(history),
         events_section(history),
     ]
+
+
+def _score_section(history: History) -> Html:
+    """Accuracy; where nobody told one, as with labels that are numbers, the loss."""
+    judged = history.accuracy is not None or any(point.accuracy_before is not None for point in history.points)
+    return (None if judged else loss_section(history)) or accuracy_section(history)
 
 
 def _nothing() -> list[Html]:

@@ -89,11 +89,11 @@ def accuracy_points(points: Sequence[RoundPoint], final: float | None) -> list[A
     return found
 
 
-def final_accuracy(events: Sequence[EventRecord]) -> float | None:
-    """The accuracy that the last event of kind `final` names; None when the final model was never evaluated."""
+def final_figure(events: Sequence[EventRecord], name: str) -> float | None:
+    """The `accuracy` or `loss` that the last event of kind `final` names; None without such an event, or the figure."""
     for event in reversed(events):
         if event.kind == "final":
-            return _named(event.text, "accuracy")
+            return _named(event.text, name)
     return None
 
 

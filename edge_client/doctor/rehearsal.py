@@ -92,8 +92,10 @@ def data_findings(folder: Path, source: str) -> list[Finding]:
         if not np.isfinite(series).all():
             text = f"{folder}: {name}: has a value that is not a finite number"
             return [Finding.fail("data", text, "remove the recording or fill the gap")]
-    classes, megabytes = set(recordings.labels), sum(series.nbytes for series in recordings.series) / 1e6
-    found = f"{len(recordings.labels)} recordings of {len(classes)} classes, {megabytes:.1f} MB in memory"
+    megabytes = sum(series.nbytes for series in recordings.series) / 1e6
+    classes = {label for label in recordings.labels if isinstance(label, int)}
+    told = f"of {len(classes)} classes" if classes else "with numbers to predict"
+    found = f"{len(recordings.labels)} recordings {told}, {megabytes:.1f} MB in memory"
     if len(classes) == 1:
         return [Finding.warn("data", found, "a board that knows one class alone learns little: see the labels")]
     return [Finding.ok("data", found)]

@@ -18,7 +18,7 @@ from coordinator.run_folder import RunFolder
 from edge_client.batches import batch_order, shuffled
 from edge_client.data import MemorySource, Recordings
 from edge_client.task import Task
-from shared.bundle import read_kept_bundle
+from shared.bundle import pack_bundle, read_kept_bundle, sign_bundle
 from shared.errors import BundleError, DataError, ExportError, GradsieveError, RunError, SettingsError, SignatureError
 from shared.layout import F32
 from shared.messages import LocalWork
@@ -51,6 +51,26 @@ def fine_tuned():
     net = nn.Sequential(nn.Conv1d(2, 40, 3), nn.SiLU(), nn.Flatten(), nn.Linear(40 * 6, 1))
     net[0].weight.requires_grad_(False)
     return net
+
+
+class Placed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.word, self.place = nn.Embedding(40, 8), nn.Embedding(6, 8)
+        self.head = nn.Linear(8, 2)
+        self.register_buffer("places", torch.arange(6))
+
+    def forward(self, x):
+        return self.head((self.word(x) + self.place(self.places)).mean(1))
+
+
+class Shifted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.word, self.head = nn.Embedding(41, 8), nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.head(self.word(x + 1).mean(1))
 
 
 def words():
@@ -171,22 +191,73 @@ def test_frozen_layer_is_one_block_and_a_single_score_means_two_classes(folder: 
 
 
 @pytest.mark.parametrize(
-    ("factory", "options", "task"),
+    ("factory", "options", "task", "preprocessing"),
     [
-        ("models:image_net", ("--input-shape", "1,8,8"), "classification"),
-        ("models:words", ("--input-shape", "6", "--tokens"), "classification"),
-        ("models:line", ("--input-shape", "6", "--regression", "--loss", "huber"), "regression"),
+        (
+            "models:image_net",
+            ("--input-shape", "1,8,8", "--mean", "0.5", "--std", "0.25"),
+            "classification",
+            {"kind": "examples", "shape": [1, 8, 8], "mean": [0.5], "std": [0.25], "num_classes": 4},
+        ),
+        (
+            "models:words",
+            ("--input-shape", "6", "--tokens"),
+            "classification",
+            {"kind": "examples", "shape": [6], "vocabulary": 50, "num_classes": 2},
+        ),
+        (
+            "models:line",
+            ("--input-shape", "6", "--regression", "--loss", "huber"),
+            "regression",
+            {"kind": "examples", "shape": [6], "targets": {"shape": [2]}, "num_classes": 2},
+        ),
+        (
+            "models:line",
+            ("--input-shape", "6", "--regression", "--loss", "binary-cross-entropy"),
+            "regression",
+            {"kind": "examples", "shape": [6], "targets": {"shape": [2], "bounds": [0.0, 1.0]}, "num_classes": 2},
+        ),
+        (
+            "net:PumpNet",
+            ("--input-shape", "3,64", "--stride", "5", "--regression"),
+            "regression",
+            {"kind": "windows", "channels": 3, "window": 64, "stride": 5, "gap_windows": 1, "targets": {"shape": [3]}}
+            | {"num_classes": 3},
+        ),
     ],
 )
-def test_model_that_devices_cannot_feed_yet_exports_with_a_word_and_is_refused_by_a_run(
-    folder: Path, factory: str, options: tuple[str, ...], task: str
+def test_bundle_says_how_devices_make_inputs_of_any_kind_and_a_run_takes_it(
+    folder: Path, factory: str, options: tuple[str, ...], task: str, preprocessing: dict[str, object]
 ) -> None:
-    shown = gradsieve("export", factory, *options, "--out", "other.gsb")
-    assert "none trains this yet" in shown
-    assert json.loads(gradsieve("bundle", "inspect", "other.gsb", "--json"))["task"] == task
+    gradsieve("export", factory, *options, "--out", "other.gsb")
+    facts = json.loads(gradsieve("bundle", "inspect", "other.gsb", "--json"))
+    assert facts["task"] == task
+    assert facts["preprocessing"] == preprocessing | {"test_fraction": 0.25}
     (folder / "job.toml").write_text('name = "other"\ntask = "other.gsb"\n', encoding="utf-8")
-    with pytest.raises(RunError, match="devices cut classes from windows of recordings alone"):
-        prepare(load_job(folder / "job.toml"), RunFolder(folder), SigningKey.load(folder / "coordinator.key"))
+    run = RunFolder(folder / "run")
+    run.path.mkdir()
+    prepare(load_job(folder / "job.toml"), run, SigningKey.load(folder / "coordinator.key"))
+    assert run.bundle.read_bytes() == (folder / "other.gsb").read_bytes()
+
+
+def test_bundle_that_does_not_say_how_to_make_inputs_is_refused_by_a_run(folder: Path) -> None:
+    gradsieve("export", "models:line", "--input-shape", "6", "--out", "other.gsb")
+    key = SigningKey.load(folder / "coordinator.key")
+    kept = read_kept_bundle((folder / "other.gsb").read_bytes())
+    manifest = sign_bundle(kept.manifest.model_copy(update={"preprocessing": {}}), key)
+    (folder / "other.gsb").write_bytes(pack_bundle(manifest, kept.files))
+    (folder / "job.toml").write_text('name = "other"\ntask = "other.gsb"\n', encoding="utf-8")
+    with pytest.raises(RunError, match=r"other\.gsb: it does not say how recordings become inputs"):
+        prepare(load_job(folder / "job.toml"), RunFolder(folder), key)
+
+
+def test_vocabulary_is_that_of_the_embedding_that_reads_the_inputs_and_not_of_positions(folder: Path) -> None:
+    gradsieve("export", "models:Placed", "--input-shape", "6", "--tokens", "--out", "other.gsb")
+    facts = json.loads(gradsieve("bundle", "inspect", "other.gsb", "--json"))
+    assert facts["preprocessing"]["vocabulary"] == 40
+    gradsieve("export", "models:words", "--input-shape", "6", "--tokens", "--vocabulary", "30", "--out", "other.gsb")
+    facts = json.loads(gradsieve("bundle", "inspect", "other.gsb", "--json"))
+    assert facts["preprocessing"]["vocabulary"] == 30
 
 
 @pytest.mark.parametrize(
@@ -197,7 +268,7 @@ def test_model_that_devices_cannot_feed_yet_exports_with_a_word_and_is_refused_b
             ExportError,
             r"aten\.cumsum\.default has no ONNX rule; used at .*models\.py:\d+: return",
         ),
-        (("models:Absent", "6"), ExportError, "models has no Absent: choose one of Summed, broken, "),
+        (("models:Absent", "6"), ExportError, "models has no Absent: choose one of Placed, Shifted, Summed, broken, "),
         (("absent:Net", "6"), ExportError, "absent: no such module: work in the folder where it lies"),
         (("absent.py:Net", "6"), ExportError, r"absent\.py: there is no such file"),
         (("models", "6"), ExportError, "not of the form module:name"),
@@ -210,6 +281,12 @@ def test_model_that_devices_cannot_feed_yet_exports_with_a_word_and_is_refused_b
         (("models:line", "6", "--loss", "cosine"), ExportError, "no loss is called cosine: choose cross-entropy, "),
         (("models:line", "6", "--out", "net.onnx"), RunError, r"net\.onnx: a bundle's name ends in \.gsb"),
         (("models:line", "6", "--name", "a b"), ExportError, "bundle a b: name: "),
+        (("models:line", "6", "--stride", "2"), ExportError, r"shape \(6,\) are no windows .*leave --stride out"),
+        (("models:line", "6", "--mean", "1,x"), SettingsError, "--mean 1,x: give a number for each channel"),
+        (("models:line", "6", "--mean", "1"), ExportError, r"inputs of shape \(6,\): mean and std go together"),
+        (("models:image_net", "1,8,8", "--bgr"), ExportError, "channel_order is of images"),
+        (("models:Shifted", "6", "--tokens"), ExportError, "no nn.Embedding of the model reads .*say --vocabulary N"),
+        (("models:words", "6", "--tokens", "--vocabulary", "51"), ExportError, "an embedding .* knows 50 tokens"),
     ],
 )
 def test_what_cannot_be_exported_is_one_line_with_a_remedy(

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -21,12 +22,12 @@ RECORD = RoundRecord(
 )
 
 
-def shown(terminal: bool) -> str:
+def shown(terminal: bool, record: RoundRecord = RECORD) -> str:
     out = io.StringIO()
     table = LiveTable("demo", 5, 40_000, Console(file=out, force_terminal=terminal, width=100))
     with table.shown():
         table.progress(Progress(3, "aggregating"))
-        table.closed(RECORD)
+        table.closed(record)
     return out.getvalue()
 
 
@@ -41,6 +42,16 @@ def test_terminal_shows_a_table_with_the_phase() -> None:
     text = shown(terminal=True)
     assert "per update" in text
     assert "round 3/5: aggregating" in text
+
+
+def test_rounds_without_an_accuracy_are_shown_by_their_loss() -> None:
+    figures = {"updates": 2.0, "train_loss": 12345.6, "uplink_bytes": 800.0}
+    numbers = replace(RECORD, figures=figures)
+    (line,) = shown(terminal=False, record=numbers).splitlines()
+    assert "loss 1.23e+04  up 0.8 kB" in line
+    text = shown(terminal=True, record=numbers)
+    assert "train loss ▁" in text
+    assert "accuracy ▁" not in text
 
 
 def test_sparkline_rises_from_the_lowest_to_the_highest_bar() -> None:

@@ -25,7 +25,10 @@ def test_examples_come_in_order_of_file_and_row(tmp_path: Path) -> None:
         (X.astype(np.float64), Y, "x is float64"),
         (X[:, 0, 0], Y, r"x is float32 of shape \(3,\)"),
         (X, Y[:2], r"y is int64 of shape \(2,\) for x of shape \(3, 2, 4\)"),
-        (X, Y.astype(np.float32), "y is float32"),
+        (X, Y[0], r"y is int64 of shape \(\)"),
+        (X, np.ones((2, 3), np.float32), r"y is float32 of shape \(2, 3\)"),
+        (X, Y > 0, "y is bool"),
+        (X > 0, Y, "x is bool"),
     ],
 )
 def test_unfit_arrays_are_named_with_the_remedy(tmp_path: Path, x: object, y: object, fault: str) -> None:
@@ -44,3 +47,12 @@ def test_what_is_missing_or_no_array_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.x.npy").rename(tmp_path / "a.npy")
     with pytest.raises(DataError, match=r"a\.npy: neither name\.x\.npy nor name\.y\.npy"):
         ArraySource(tmp_path).load()
+
+
+def test_whole_numbers_are_tokens_and_floating_point_labels_numbers(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.array([[1, 2], [3, 4]], np.uint8), y=np.array([0.5, 1.5]))
+    found = ArraySource(tmp_path).load()
+    assert [(str(row.dtype), row.tolist()) for row in found.series] == [("int64", [1, 2]), ("int64", [3, 4])]
+    assert [np.asarray(label) for label in found.labels] == [0.5, 1.5]
+    np.savez(tmp_path / "a.npz", x=X, y=np.ones((3, 2), np.float32))
+    assert [np.asarray(label).tolist() for label in ArraySource(tmp_path).load().labels] == [[1, 1]] * 3

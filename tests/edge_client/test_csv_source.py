@@ -10,13 +10,14 @@ from edge_client.csv_source import CsvSource
 from edge_client.data_settings import DataSourceSettings
 from edge_client.table import Table
 from shared.errors import DataError
+from shared.labels import Label
 
 PLAIN = DataSourceSettings(kind="csv", columns=("ay", "ax"), label="activity")
 NAMED = PLAIN.model_copy(update={"classes": ("rest", "walk"), "recording": "session"})
 HEADER = "time,ax,ay,activity\n"
 
 
-def load(folder: Path, text: str, settings: DataSourceSettings = PLAIN) -> list[tuple[list[list[float]], int, str]]:
+def load(folder: Path, text: str, settings: DataSourceSettings = PLAIN) -> list[tuple[list[list[float]], Label, str]]:
     (folder / "a.csv").write_text(text)
     found = CsvSource(folder, settings).load()
     return [(s.tolist(), label, name) for s, label, name in zip(found.series, found.labels, found.names, strict=True)]
@@ -87,13 +88,13 @@ def test_folder_without_a_file_is_named(tmp_path: Path) -> None:
 
 
 def test_file_that_changes_while_it_is_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    add = Table.add
+    add = Table.add_cells
 
-    def touch(table: Table, file: str, row: int, values: list[object], label: int, recording: str = "") -> None:
+    def touch(table: Table, file: str, row: int, cells: list[object], settings: DataSourceSettings) -> None:
         os.utime(tmp_path / file, ns=(row, row))
-        add(table, file, row, values, label, recording)
+        add(table, file, row, cells, settings)
 
-    monkeypatch.setattr(Table, "add", touch)
+    monkeypatch.setattr(Table, "add_cells", touch)
     with pytest.raises(DataError, match=r"a\.csv: changed while it was read"):
         load(tmp_path, HEADER + "0,1,2,3\n")
 
@@ -108,3 +109,31 @@ def test_no_sample_is_lost_or_moved(rows: list[tuple[float, int]]) -> None:
     labels = [label for series, label in zip(found.series, found.labels, strict=True) for _ in series]
     assert labels == [label for _, label in rows]
     assert all(a != b for a, b in zip(found.labels, found.labels[1:], strict=False))
+
+
+PRICES = DataSourceSettings(kind="csv", columns=("ax",), targets=("ay", "z"), recording="session")
+PRICED = "session,z,ay,ax\nm,1,2,3\nm,4,5,6\n\nm,7,8,9\nn,0,0,0\n"
+
+
+def test_targets_are_numbers_of_each_row_in_the_named_order(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(PRICED)
+    found = CsvSource(tmp_path, PRICES).load()
+    assert [np.asarray(label).tolist() for label in found.labels] == [[[2, 1], [5, 4], [8, 7]], [[0, 0]]]
+    assert [series.tolist() for series in found.series] == [[[3], [6], [9]], [[0]]]
+
+
+def test_row_by_row_every_row_has_its_own_number_and_label(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(PRICED)
+    found = CsvSource(tmp_path, PRICES).load().row_by_row()
+    assert list(found.names) == ["a.csv, row 2", "a.csv, row 3", "a.csv, row 5", "a.csv, row 6"]
+    assert [np.asarray(label).tolist() for label in found.labels] == [[2, 1], [5, 4], [8, 7], [0, 0]]
+    assert [row.tolist() for row in found.series] == [[3], [6], [9], [0]]
+    (tmp_path / "a.csv").write_text(HEADER + "0,1,2,3\n0,1,2,3\n0,1,2,4\n")
+    assert list(CsvSource(tmp_path, PLAIN).load().row_by_row().labels) == [3, 3, 4]
+
+
+@pytest.mark.parametrize("cell", ["", "dear", "nan", "1e39"])
+def test_target_that_is_no_finite_number_is_named(tmp_path: Path, cell: str) -> None:
+    (tmp_path / "a.csv").write_text(f"session,z,ay,ax\nm,1,2,3\nm,{cell},5,6\n")
+    with pytest.raises(DataError, match=rf"a\.csv, row 3, column z: '?{cell}'? is no "):
+        CsvSource(tmp_path, PRICES).load()

@@ -26,6 +26,13 @@ def test_folder_gives_recordings_in_order_of_name(tmp_path: Path) -> None:
     np.testing.assert_array_equal(recordings.series[2], X * 2)
 
 
+def test_floating_point_labels_are_numbers_of_a_recording_or_of_its_samples(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=X, y=np.float64(0.5))
+    np.savez(tmp_path / "b.npz", x=X, y=X[:, 0].astype(np.float16))
+    whole, each = (np.asarray(label) for label in FolderSource(tmp_path).load().labels)
+    assert (float(whole), str(whole.dtype), each.shape, str(each.dtype)) == (0.5, "float32", (20,), "float32")
+
+
 def test_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent: cannot be read .*check the data folder"):
         FolderSource(tmp_path / "absent").load()
@@ -43,7 +50,7 @@ def test_empty_folder_says_what_to_put_there(tmp_path: Path) -> None:
         ({"y": np.int64(1)}, "x is not a file"),
         ({"x": X.astype(np.float64), "y": np.int64(1)}, "x is float64"),
         ({"x": X[0], "y": np.int64(1)}, r"shape \(2,\)"),
-        ({"x": X, "y": np.float32(1)}, "y is float32"),
+        ({"x": X, "y": np.complex64(1)}, "y is complex64"),
         ({"x": X, "y": np.array([1, 2])}, r"y is int64 of shape \(2,\)"),
         ({"x": np.array([{}], dtype=object), "y": np.int64(1)}, "allow_pickle"),
     ],

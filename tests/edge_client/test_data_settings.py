@@ -13,6 +13,9 @@ from edge_client.data_settings import DataSourceSettings
         ({"kind": "sensor", "columns": ["a"]}, "kind sensor needs sensor"),
         ({"kind": "images", "classes": ["a"], "image_size": [0, 8]}, "1 to 4096"),
         ({"columns": ["a", "a"]}, "once each"),
+        ({"kind": "csv", "columns": ["a"], "targets": ["b", "b"]}, "once each"),
+        ({"kind": "csv", "columns": ["a"], "label": "b", "targets": ["c"]}, "take the place of label"),
+        ({"kind": "arrays", "targets": ["c"]}, "targets are columns of a table"),
         ({"kind": "csv", "columns": ["a"], "label": "b", "klasses": []}, "klasses"),
     ],
 )

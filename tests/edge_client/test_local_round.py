@@ -16,7 +16,8 @@ from shared.compression.plan import Plan
 from shared.compression.registry import decode_frame
 from shared.compression.residual import ResidualFeedback
 from shared.errors import DeadlineExceeded, Declined
-from shared.layout import F32, I64
+from shared.labels import Inputs, Labels
+from shared.layout import F32
 from shared.update import UpdateObject, base_tag, run_tag
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def test_model_is_not_scored_unless_asked_for(lab: "Lab", task: Task) -> None:
 
 def test_labels_that_are_no_classes_leave_the_update_without_an_accuracy(lab: "Lab", task: Task) -> None:
     class Numbers(OnnxRuntime):
-        def evaluate(self, weights: F32, x: F32, y: I64) -> Score:
+        def evaluate(self, weights: F32, x: Inputs, y: Labels) -> Score:
             return Score(0.5, None, len(x))
 
     files = read_archive(lab.state / "bundles" / f"{lab.task.bundle_digest}.gsb").files

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge_client.data_settings import DataSourceSettings
@@ -41,3 +42,14 @@ def test_file_that_is_no_parquet_is_named_whether_pyarrow_is_there_or_not(tmp_pa
     (tmp_path / "a.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(DataError, match=r"a\.parquet: (not a readable Parquet file|Parquet needs pyarrow)"):
         ParquetSource(tmp_path, SETTINGS).load()
+
+
+def test_targets_are_numbers_of_each_row(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", ax=[1.0, 2.0], ay=[4, 5], price=[0.5, 1.5])
+    settings = DataSourceSettings(kind="parquet", columns=("ax", "ay"), targets=("price",))
+    found = ParquetSource(tmp_path, settings).load().row_by_row()
+    assert [np.asarray(label).tolist() for label in found.labels] == [[0.5], [1.5]]
+    assert list(found.names) == ["a.parquet, row 1", "a.parquet, row 2"]
+    write(tmp_path / "b.parquet", ax=[1.0], ay=[4], price=[None])
+    with pytest.raises(DataError, match=r"b\.parquet, row 1, column price: None is no number"):
+        ParquetSource(tmp_path, settings).load()

@@ -18,7 +18,7 @@ from edge_client.inline_trainer import InlineTrainer
 from edge_client.orders import Answer, Failed, Scored, Trained, TrainOrder
 from edge_client.sample_ring import RING_FILE, SampleRing
 from edge_client.task import Task, read_archive
-from shared.bundle import BundleManifest, file_entries, pack_bundle, sign_bundle
+from shared.bundle import Bundle, BundleManifest, file_entries, pack_bundle, sign_bundle
 from shared.preprocessing import ExamplePreprocessing
 from shared.signing import SigningKey
 
@@ -102,3 +102,19 @@ def test_images_of_a_folder_are_trained_on(lab: "Lab") -> None:
     [score] = trainer.poll()
     assert isinstance(score, Scored)
     assert score.examples > 0
+
+
+@pytest.mark.parametrize(("channel_order", "first"), [(None, "red"), ("bgr", "blue")])
+def test_images_come_in_the_order_of_colours_that_the_bundle_names(
+    lab: "Lab", channel_order: str | None, first: str
+) -> None:
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    (lab.data / "red").mkdir()
+    for number in range(8):
+        image.new("RGB", (4, 4), (255, 0, 0)).save(lab.data / "red" / f"{number}.png")
+    kept = read_archive(lab.state / "bundles" / f"{lab.task.bundle_digest}.gsb")
+    fields = ExamplePreprocessing(shape=(3, 4, 4), num_classes=2, mean=(0, 0, 0), std=(1, 1, 1)).model_dump(mode="json")
+    manifest = kept.manifest.model_copy(update={"preprocessing": fields | {"channel_order": channel_order}})
+    settings = DataSourceSettings(kind="images", classes=("red", "blue"), image_size=(4, 4))
+    found = Task(Bundle(manifest, kept.files), source_for(lab.data, settings)).split.train_x
+    assert found[0, :, 0, 0].tolist() == [float(colour == first) for colour in ("red", "green", "blue")]

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shared.errors import DataError
+from shared.labels import Targets
 from shared.preprocessing import ExamplePreprocessing, Preprocessing, cut, read_preprocessing, split
 
 WINDOWS = Preprocessing(channels=2, window=4, stride=2, num_classes=3, mean=(1, 0), std=(2, 1))
@@ -122,6 +123,8 @@ def test_declaration_survives_json() -> None:
         {"kind": "code"},
         {"script": "x"},
         {"num_classes": 1},
+        {"targets": {"shape": (0,)}},
+        {"targets": {"bounds": (1.0, 0.0)}},
     ],
 )
 def test_unsound_declaration_is_refused(change: dict[str, object]) -> None:
@@ -180,3 +183,98 @@ def test_preprocessing_is_read_by_its_kind() -> None:
     assert read_preprocessing(WINDOWS.model_dump(mode="json")) == WINDOWS
     with pytest.raises(ValidationError):
         read_preprocessing({"kind": "other"})
+
+
+NUMBERS = WINDOWS.model_copy(update={"num_classes": 1, "targets": Targets(), "mean": (0, 0), "std": (1, 1)})
+
+
+@given(length=st.integers(8, 90), window=st.integers(1, 8), stride=st.integers(1, 9), gap=st.integers(0, 2))
+def test_number_of_a_window_is_that_of_its_last_sample(length: int, window: int, stride: int, gap: int) -> None:
+    series = _ramp(length)
+    if int(0.75 * length) < window:
+        return
+    changes = {"window": window, "stride": stride, "gap_windows": gap}
+    found = split([series], [series[:, 0] * 3], NUMBERS.model_copy(update=changes))
+    assert found.train_y.dtype == np.float32
+    assert found.train_y.tolist() == (3 * found.train_x[:, 0, -1]).tolist()
+    assert found.test_y.tolist() == (3 * found.test_x[:, 0, -1]).tolist()
+
+
+def test_one_number_for_a_recording_is_that_of_all_its_windows() -> None:
+    pair = NUMBERS.model_copy(update={"targets": Targets(shape=(2,))})
+    found = split([_ramp(20), _ramp(24)], [np.array(row, np.float32) for row in ((1, 2), (3, 4))], pair)
+    assert np.unique(found.train_y, axis=0).tolist() == [[1, 2], [3, 4]]
+    assert len(found.train_y) == len(found.train_x)
+
+
+def test_number_beside_class_and_class_beside_number() -> None:
+    with pytest.raises(DataError, match="series 0: its label is no class but a number: write a whole number from 0"):
+        split([_ramp(20)], [np.array(1, np.float32)], WINDOWS)
+    assert set(split([_ramp(20)], [2], NUMBERS).train_y) == {2.0}
+
+
+@pytest.mark.parametrize(
+    ("label", "fault"),
+    [
+        (np.ones(19, np.float32), r"a\.npz: labels of shape \(19,\) for 20 samples, this model predicts \(\)"),
+        (np.ones((20, 2), np.float32), r"a\.npz: labels of shape \(20, 2\) for 20 samples"),
+        (np.where(np.arange(20) == 7, np.nan, 1).astype(np.float32), r"a\.npz, sample 7: label nan, .* finite number"),
+        (np.arange(20, dtype=np.float32), r"a\.npz, sample 11: label 11, it must be from 0 to 10: mend it"),
+    ],
+)
+def test_numbers_that_do_not_fit_are_named_by_file_and_sample(label: np.ndarray, fault: str) -> None:
+    bounds = (0.0, 10.0) if fault.startswith(r"a\.npz, sample 11") else None
+    with pytest.raises(DataError, match=fault):
+        split([_ramp(20)], [label], NUMBERS.model_copy(update={"targets": Targets(bounds=bounds)}), ["a.npz"])
+
+
+WORDS = ExamplePreprocessing(shape=(4,), num_classes=2, vocabulary=9)
+
+
+def test_tokens_stay_whole_numbers_and_are_not_scaled() -> None:
+    x = [np.arange(4) + number % 5 for number in range(40)]
+    found = split(x, [0] * 40, WORDS)
+    assert found.train_x.dtype == found.test_x.dtype == np.int64
+    assert sorted(map(tuple, [*found.train_x, *found.test_x])) == sorted(map(tuple, x))
+
+
+@pytest.mark.parametrize(
+    ("example", "fault"),
+    [
+        (np.array([0, 8, 9, 1]), r"example 1: token 9 at place 2, the model knows 0 to 8"),
+        (np.array([0, 1, 2, -1]), r"example 1: token -1 at place 3"),
+        (np.zeros(3, np.int64), r"example 1: shape \(3,\), expected \(4,\)"),
+        (np.zeros(4, np.float32), "example 1: float32 values, this model takes tokens: write them as whole numbers"),
+    ],
+)
+def test_token_that_the_model_does_not_know_is_placed(example: np.ndarray, fault: str) -> None:
+    with pytest.raises(DataError, match=fault):
+        split([np.zeros(4, np.int64), example], [0, 0], WORDS)
+
+
+def test_whole_numbers_are_no_measurements() -> None:
+    with pytest.raises(DataError, match="example 0: int64 values, this model takes measurements"):
+        split([np.zeros((2, 3, 3), np.int64)], [0], IMAGES)
+    with pytest.raises(DataError, match="series 0: int64 values, this model takes measurements"):
+        split([np.zeros((20, 2), np.int64)], [0], WINDOWS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"vocabulary": 5, "mean": (0, 0), "std": (1, 1)},
+        {"vocabulary": 0},
+        {"channel_order": "bgr"},
+        {"shape": (3, 4, 4), "vocabulary": 5, "channel_order": "bgr"},
+        {"num_classes": 1},
+    ],
+)
+def test_unsound_declaration_of_examples_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        ExamplePreprocessing.model_validate({**IMAGES.model_dump(), **change})
+
+
+def test_device_of_before_can_read_a_declaration_that_says_nothing_new() -> None:
+    written = WINDOWS.model_dump(mode="json", exclude_none=True)
+    known = {"kind", "channels", "window", "stride", "test_fraction", "gap_windows", "mean", "std", "num_classes"}
+    assert written.keys() <= known

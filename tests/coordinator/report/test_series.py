@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from coordinator.records import EventRecord, RoundRecord, RoundState, UpdateFacts, UpdateRecord
 from coordinator.report.contributions import Contributions
-from coordinator.report.series import AccuracyPoint, RoundPoint, accuracy_points, columns, final_accuracy, thinned
+from coordinator.report.series import AccuracyPoint, RoundPoint, accuracy_points, columns, final_figure, thinned
 
 
 def a_round(number: int, cohort: tuple[str, ...] = ("a", "b"), **figures: float) -> RoundRecord:
@@ -58,8 +58,13 @@ def test_accuracy_belongs_to_the_round_before_the_one_that_judged_it() -> None:
         ([("final", "accuracy=high")], None),
     ],
 )
-def test_final_accuracy_is_that_of_the_last_final_event(events: list[tuple[str, str]], accuracy: float | None) -> None:
-    assert final_accuracy([EventRecord(n, "run-1", k, text, 0.0) for n, (k, text) in enumerate(events)]) == accuracy
+def test_final_figure_is_that_of_the_last_final_event(events: list[tuple[str, str]], accuracy: float | None) -> None:
+    records = [EventRecord(n, "run-1", k, text, 0.0) for n, (k, text) in enumerate(events)]
+    assert final_figure(records, "accuracy") == accuracy
+
+
+def test_final_loss_is_there_where_no_accuracy_is() -> None:
+    assert final_figure([EventRecord(1, "run-1", "final", "loss=1.5 devices=2", 0.0)], "loss") == 1.5
 
 
 @given(st.integers(0, 2000), st.integers(1, 300))
