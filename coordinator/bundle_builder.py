@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from pydantic import ValidationError
 
-from coordinator.export.step import StepGraphs, export_step, initial_weights
+from coordinator.export.step_graphs import StepGraphs, initial_weights
 from coordinator.export.trainer_peak import trainer_peak_bytes
 from coordinator.tasks.task import Task
 from shared.bundle import BundleManifest, Growth, file_entries, pack_bundle, sign_bundle
@@ -25,6 +25,8 @@ def build_bundle(
     Where the task begins at random, these are `grown` by the bundle, so that devices need not fetch them.
     `batch_size` is that of training; the estimate of its memory depends on it.
     """
+    from coordinator.export.step import export_step  # noqa: PLC0415  loads what traces; not all who pack export
+
     torch.manual_seed(seed)
     model = task.model()
     x, y = task.example()

@@ -16,6 +16,7 @@ from coordinator.commands.export import export
 from coordinator.commands.report import report
 from coordinator.commands.run import run
 from coordinator.commands.serve import serve
+from coordinator.commands.split import split
 from coordinator.commands.status import status
 from shared.errors import GradsieveError
 
@@ -30,7 +31,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, run, emulate, serve, status, report, export):
+for command in (demo, run, emulate, split, serve, status, report, export):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "allow_interspersed_args": False})(bench)
 app.add_typer(bundle, name="bundle")

@@ -20,7 +20,7 @@ from coordinator.flower_compat import (
 )
 from coordinator.intake import Intake
 from coordinator.link import Link
-from coordinator.round_offer import CLIENT_RECORD, offer_from_record
+from coordinator.offer_record import CLIENT_RECORD, offer_from_record
 from shared.errors import BrokerUnreachable, MessageError, RunError
 from shared.messages import EvaluateCommand, Evaluated, RoundManifest, TrainCommand, Trouble
 from shared.verdicts import Ruling, Verdict

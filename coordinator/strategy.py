@@ -15,7 +15,8 @@ from safetensors.numpy import save_file
 from coordinator.cohort import cohort
 from coordinator.flower_compat import node_id_of
 from coordinator.job import Job
-from coordinator.round_offer import CLIENT_RECORD, RECORD, RoundOffer, offer_to_record
+from coordinator.offer_record import CLIENT_RECORD, RECORD, offer_to_record
+from coordinator.round_offer import RoundOffer
 from coordinator.server_model import model_bytes
 from coordinator.sieve_server import SieveServer
 from shared.compression.plan import Plan

@@ -7,7 +7,7 @@ import numpy as np
 
 from edge_client.allotment import Allotment
 from edge_client.data import DataSource
-from edge_client.local_round import carried_over, run_round, unforeseeable
+from edge_client.local_round import LocalResult, carried_over, run_round, unforeseeable
 from edge_client.memory import available_bytes, rss_bytes
 from edge_client.orders import (
     Answer,
@@ -57,7 +57,7 @@ class InlineTrainer:
 
     `clock` is monotonic, in seconds. `noise` makes the generator of an update's noise, where the device's rules ask for
     any; `celsius` reads the board's temperature. `room` gives what is kept of a run, by its id, and `load` the task in
-    an archive: without them they are the folders of the state directory and one task at a time.
+    an archive: without them they are the folders of the state directory and one task at a time. `work` is called as `run_round` is.
     """
 
     def __init__(
@@ -69,11 +69,13 @@ class InlineTrainer:
         celsius: Callable[[], float | None] = celsius,
         room: Callable[[str], Room] | None = None,
         load: Callable[[Path], Task] | None = None,
+        work: Callable[..., LocalResult] = run_round,
     ) -> None:
         self._state_dir, self._source, self._clock, self._noise = state_dir, source, clock, noise
         self._celsius = celsius
         self._room = room or (lambda run: FolderRoom(state_dir / "runs" / run))
         self._task = load or self._load
+        self._work = work
         self._answers: list[Answer] = []
         self._loaded: tuple[str, Task] | None = None
 
@@ -131,7 +133,7 @@ class InlineTrainer:
         if terms:
             account.check(terms)
         plan = Path(order.plan).read_bytes() if order.plan else b""
-        result = run_round(
+        result = self._work(
             order,
             task,
             Plan.from_bytes(plan, task.layout) if plan else None,

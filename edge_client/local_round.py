@@ -3,7 +3,7 @@
 import logging
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -94,29 +94,53 @@ def run_round(
     weights -= model
     if rules.privacy is not None:
         privatize(weights, rules.privacy, draw or unforeseeable())
-    update = carried.memory.compensate(weights, carried.missed_rounds)
-    codec = codec_for_update(work.codec, weights)
-    history = carried.history_for(order, task.layout)
-    known = (plan or self_contained_plan(task.layout)).knowing(history)
-    encoded = codec.encode(update, task.layout, known)
+    counted = rules.report_label_counts and has_classes
+    labels = tuple(np.bincount(split.train_y).tolist()[:MOST_LABELS]) if counted else ()
     told = score if rules.report_examples else score.in_thousandths()
-    header = UpdateHeader(
-        run_tag=run_tag(order.run),
-        base_tag=base_tag(order.target),
-        server_round=order.server_round,
+    facts = RoundFacts(
         examples=len(split.train_x) if rules.report_examples else 1,
         steps=report.steps,
         loss=report.loss if rules.report_loss else None,
         correct=told.correct or 0,
         tested=0 if told.correct is None else told.examples,
+    )
+    return replace(sieved(order, task.layout, plan, weights, carried, facts), label_counts=labels)
+
+
+@dataclass(frozen=True, slots=True)
+class RoundFacts:
+    """What an update says of itself besides its values."""
+
+    examples: int
+    steps: int
+    loss: float | None
+    correct: int
+    tested: int
+
+
+def sieved(
+    order: TrainOrder, layout: Layout, plan: Plan | None, local: F32, carried: Carried, facts: RoundFacts
+) -> LocalResult:
+    """The update object of `local`, float32 `[size]`, this round's own part, with what was `carried` over."""
+    update = carried.memory.compensate(local, carried.missed_rounds)
+    codec = codec_for_update(order.work.codec, local)
+    history = carried.history_for(order, layout)
+    encoded = codec.encode(update, layout, (plan or self_contained_plan(layout)).knowing(history))
+    header = UpdateHeader(
+        run_tag=run_tag(order.run),
+        base_tag=base_tag(order.target),
+        server_round=order.server_round,
+        examples=facts.examples,
+        steps=facts.steps,
+        loss=facts.loss,
+        correct=facts.correct,
+        tested=facts.tested,
         threshold=encoded.threshold,
     )
     kept = remembered(carried.memory, update, encoded).state
     before = b"" if history is None else history.to_bytes()
-    counted = rules.report_label_counts and has_classes
-    labels = tuple(np.bincount(split.train_y).tolist()[:MOST_LABELS]) if counted else ()
-    after = None if history is None else history_after(history, encoded.frame, encoded.delivered.indices, task.layout)
-    return LocalResult(UpdateObject(header, encoded.frame).pack(), report.steps, kept, before, after, labels)
+    after = None if history is None else history_after(history, encoded.frame, encoded.delivered.indices, layout)
+    return LocalResult(UpdateObject(header, encoded.frame).pack(), facts.steps, kept, before, after)
 
 
 def carried_over(

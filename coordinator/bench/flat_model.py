@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from coordinator.export.step import initial_weights, layout_of
+from coordinator.export.step import layout_of
+from coordinator.export.step_graphs import initial_weights
 from coordinator.job import Work
 from shared.layout import F32, Layout
 

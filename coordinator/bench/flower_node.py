@@ -18,7 +18,8 @@ from coordinator.bench.control_group import ControlGroup
 from coordinator.bench.node_run import NodeRun
 from coordinator.bench.node_task import NodeTask
 from coordinator.bench.process_tree import Watch, end
-from coordinator.export.step import export_step, initial_weights
+from coordinator.export.step import export_step
+from coordinator.export.step_graphs import initial_weights
 from coordinator.tasks.drill import DRILL
 from shared.errors import TrainerError
 from shared.preprocessing import cut

@@ -28,7 +28,8 @@ from coordinator.bench.markdown import claims_table, rows_table
 from coordinator.bench.result import Claim, Row, write_result
 from coordinator.bench.torch_steps import PROGRAM
 from coordinator.export.live_bytes import live_bytes
-from coordinator.export.step import StepGraphs, export_step
+from coordinator.export.step import export_step
+from coordinator.export.step_graphs import StepGraphs
 from shared.errors import ExportError, TrainerError
 
 BATCH_SIZE = 32

@@ -46,7 +46,8 @@ def export(
     shape = _shape(input_shape)
     called = name or re.sub(r"[^a-z0-9]+", "-", factory.rpartition(":")[2].lower()).strip("-")
     from coordinator.bundle_builder import Title, signed_bundle
-    from coordinator.export.step import export_step, initial_weights
+    from coordinator.export.step import export_step
+    from coordinator.export.step_graphs import initial_weights
     from coordinator.exported_model import ExportedModel
     from coordinator.run_entry import signing_key
     from coordinator.user_model import InputForm, Kind, UserModel, load_loss, load_model

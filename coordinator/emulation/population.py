@@ -10,10 +10,11 @@ import torch
 
 from coordinator.bundle_builder import Title, signed_bundle
 from coordinator.emulation.deal import deal
+from coordinator.emulation.graph_shelf import graphs_of
 from coordinator.emulation.preparation import DATA_FOLDER, Prepared, Request
 from coordinator.emulation.shares import write_recordings, write_shares
 from coordinator.export.flops import example_flops
-from coordinator.export.step import export_step, initial_weights
+from coordinator.export.step_graphs import initial_weights
 from coordinator.exported_model import LARGEST_BUNDLE_BYTES, SUFFIX
 from coordinator.first_bundle import first_bundle
 from coordinator.job import Job
@@ -22,7 +23,7 @@ from coordinator.server_model import model_bytes
 from coordinator.tasks.array_task import ArrayTask
 from coordinator.tasks.examples import Examples
 from coordinator.tasks.registry import ARRAY_TASKS, TASKS, array_task_by_name, task_by_name
-from coordinator.tasks.task import EXAMPLE_BATCH, ClientData
+from coordinator.tasks.task import ClientData
 from shared.bundle import open_bundle
 from shared.errors import DataError, SettingsError
 from shared.fleet_brief import TorchModule
@@ -169,10 +170,9 @@ def _read(folder: Path) -> Examples:
 def _array_bundle(task: ArrayTask, examples: Examples, job: Job, key: SigningKey) -> tuple[bytes, F32]:
     torch.manual_seed(job.seed)
     model, shape = task.model(), tuple(examples.x.shape[1:])
-    x, y = torch.zeros(EXAMPLE_BATCH, *shape), torch.zeros(EXAMPLE_BATCH, dtype=torch.int64)
-    graphs = export_step(model, task.loss, x, y)
+    graphs = graphs_of(task, model, shape)
     with torch.inference_mode():
-        classes = int(model.eval()(x).shape[1])
+        classes = int(model.eval()(torch.zeros(1, *shape)).shape[1])
     initial = initial_weights(model, graphs.layout)
     growth = growth_like(initial, graphs.layout, job.seed) if job.downlink.first_model == "grown" else None
     scale = (0.0,) * shape[0], (1.0,) * shape[0]

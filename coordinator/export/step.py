@@ -9,27 +9,12 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from coordinator.export.capture import Step, capture
+from coordinator.export.step_graphs import StepGraphs
 from coordinator.export.translate import translate
 from shared.errors import ExportError
-from shared.layout import F32, Layout, TensorRole
+from shared.layout import Layout, TensorRole
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class StepGraphs:
-    """Serialised ONNX models (opset 18, default domain, batch size free) that take all weights as inputs.
-
-    `train` maps `x, y, p.<parameter>, b.<buffer>` to `loss, g.<parameter>, nb.<buffer>`: the gradient of the loss and
-    the buffers after the step; a frozen parameter has no gradient. `evaluate`, of the same inputs, gives `loss` and,
-    for class labels, `correct`: how many rows have their largest score at the label, or where there is one score a
-    row, its sign on the label's side, int64. `predict` maps `x, p.*, b.*` to `y`.
-    """
-
-    train: bytes
-    evaluate: bytes
-    predict: bytes
-    layout: Layout
 
 
 def export_step(model: nn.Module, loss: Loss, example_x: Tensor, example_y: Tensor) -> StepGraphs:
@@ -59,12 +44,6 @@ def export_step(model: nn.Module, loss: Loss, example_x: Tensor, example_y: Tens
 def layout_of(model: nn.Module) -> Layout:
     """The layout of a model's parameters and buffers; raises `ExportError` naming a tensor of another kind."""
     return _State.of(model).layout
-
-
-def initial_weights(model: nn.Module, layout: Layout) -> F32:
-    """The model's parameters and buffers as one float32 `[layout.size]` vector."""
-    tensors = {**dict(model.named_buffers()), **dict(model.named_parameters())}
-    return layout.join({tensor.name: tensors[tensor.name].detach().numpy() for tensor in layout.tensors})
 
 
 @dataclass(frozen=True)

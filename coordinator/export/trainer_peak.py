@@ -1,7 +1,7 @@
 """How much memory a trainer process is likely to take at its peak, told from its graphs before a device loads them."""
 
 from coordinator.export.live_bytes import live_bytes
-from coordinator.export.step import StepGraphs
+from coordinator.export.step_graphs import StepGraphs
 
 BASE_BYTES = 83_000_000
 """Resident memory of a trainer that trained the smallest of models: interpreter and libraries (x86-64, measured)."""

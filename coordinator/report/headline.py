@@ -118,6 +118,8 @@ def _duration(history: History) -> Figure | None:
     if run.ended_seconds is None:
         return None
     seconds = run.ended_seconds - run.created_seconds
+    if wall and "virtual_seconds" in history.summary:
+        return Figure("Duration", seconds_text(seconds), f"of the emulated fleet; here it took {seconds_text(wall)}")
     remark = f"{seconds_text(wall)} with baselines and comparison" if wall else "from start to end"
     return Figure("Duration", seconds_text(seconds), remark)
 

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from coordinator.export.step import export_step, initial_weights
+from coordinator.export.step import export_step
+from coordinator.export.step_graphs import initial_weights
 from coordinator.tasks.lenet import LeNet
 from coordinator.tasks.watch import WatchNet
 from shared.layout import F32

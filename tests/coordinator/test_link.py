@@ -16,8 +16,9 @@ from coordinator import fleet
 from coordinator.flower_compat import node_id_of
 from coordinator.link import Link
 from coordinator.mqtt_grid import MqttGrid
+from coordinator.offer_record import RECORD, offer_to_record
 from coordinator.publisher import Publisher
-from coordinator.round_offer import RECORD, RoundOffer, offer_to_record
+from coordinator.round_offer import RoundOffer
 from shared.errors import BrokerUnreachable, PayloadTooLarge, RunError
 from shared.frame import FrameKind, pack_frame
 from shared.memory_transport import MemoryBroker, MemoryTransport

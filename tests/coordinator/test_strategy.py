@@ -7,7 +7,7 @@ from flwr.app import Message, MetricRecord, RecordDict
 from coordinator.checkpoints import CheckpointStore
 from coordinator.flower_compat import adopt_identity
 from coordinator.job import Downlink, Job, Sieve, Work
-from coordinator.round_offer import RECORD, offer_from_record, offer_to_record
+from coordinator.offer_record import RECORD, offer_from_record, offer_to_record
 from coordinator.strategy import SieveStrategy
 from shared.compression.plan import Plan
 from shared.compression.registry import codec_by_name, decode_frame

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from coordinator.export.step import StepGraphs, export_step, initial_weights
+from coordinator.export.step import export_step
+from coordinator.export.step_graphs import StepGraphs, initial_weights
 from edge_client.orders import EvaluateOrder, TrainOrder
 from shared.bundle import BundleManifest, file_entries, pack_bundle, sign_bundle
 from shared.layout import F32, Layout

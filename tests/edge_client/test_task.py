@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from coordinator.export.step import export_step, initial_weights
+from coordinator.export.step import export_step
+from coordinator.export.step_graphs import initial_weights
 from edge_client.data_settings import DataSourceSettings
 from edge_client.data_sources import source_for
 from edge_client.inline_trainer import InlineTrainer

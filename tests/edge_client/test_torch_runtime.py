@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from coordinator.export.step import StepGraphs, export_step, initial_weights
+from coordinator.export.step import export_step
+from coordinator.export.step_graphs import StepGraphs, initial_weights
 from coordinator.tasks.crowd import CrowdNet
 from edge_client.runtime import OnnxRuntime, Runtime
 from edge_client.torch_runtime import TorchRuntime

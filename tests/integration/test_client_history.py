@@ -18,7 +18,7 @@ from coordinator.admission import Admission, AdmissionLimits, Admitted
 from coordinator.checkpoints import CheckpointStore
 from coordinator.flower_compat import adopt_identity, node_id_of
 from coordinator.job import Fleet, Job, PriorName, Sieve
-from coordinator.round_offer import CLIENT_RECORD
+from coordinator.offer_record import CLIENT_RECORD
 from coordinator.strategy import SieveStrategy
 from edge_client.local_round import carried_over, run_round
 from edge_client.orders import TrainOrder

@@ -11,7 +11,8 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from coordinator.export.step import Loss, StepGraphs, export_step, initial_weights
+from coordinator.export.step import Loss, export_step
+from coordinator.export.step_graphs import StepGraphs, initial_weights
 from shared.layout import F32
 
 Array = npt.NDArray[Any]

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
-from coordinator.export.step import initial_weights
+from coordinator.export.step_graphs import initial_weights
 from edge_client.runtime import OnnxRuntime
 from shared.messages import LocalWork
 from tests.coordinator.export.exported import Exported, away_from_start, run

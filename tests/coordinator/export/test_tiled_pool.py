@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from coordinator.export.step import export_step, initial_weights
+from coordinator.export.step import export_step
+from coordinator.export.step_graphs import initial_weights
 
 
 class Pooled(nn.Module):
