@@ -1,8 +1,8 @@
 """`python -m coordinator.bench.heads`: a fleet of three levels, and a head that is killed in mid-round.
 
 A coordinator, heads, and boards below each, all processes of their own, each site with a broker of its own. In one
-round a head is killed with -9 once some of its boards' updates are in its journal, and started again. Then every journal
-is read: what was counted, how often, and whether the final model is that of a run in which nothing happened.
+round a head is killed with -9 once some of its boards' updates are in its journal, and started again. Then every
+journal is read: what was counted, how often, and whether the final model is that of a run in which nothing happened.
 """
 
 import argparse
@@ -119,8 +119,6 @@ def job_of(heads: int, rounds: int) -> Job:
         work=Work(steps=4, batch_size=16, learning_rate=0.05),
         sieve=Sieve(budget_bytes=2000),
         fleet=Fleet(
-            minimum_devices=heads, minimum_updates=heads, grace_seconds=120, gather_seconds=240, round_seconds=300
-        ),
             minimum_devices=heads, minimum_updates=heads, grace_seconds=120, gather_seconds=240, round_seconds=300
         ),
     )
