@@ -4,6 +4,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from shared.settings import BrokerLogin
+
 DataKind = Literal["recordings", "arrays", "csv", "parquet", "images", "sensor"]
 
 NEEDED: dict[str, tuple[str, ...]] = {
@@ -17,13 +19,9 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 TABLES = ("csv", "parquet")
 
 
-class SensorSettings(BaseModel):
+class SensorSettings(BrokerLogin):
     """A local MQTT 5 broker that a sensor publishes to; it has nothing to do with the coordinator's."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    host: str = Field("127.0.0.1", min_length=1, description="host name or address of the sensor's broker")
-    port: int = Field(1883, ge=1, le=65535, description="its TCP port")
     topic: str = Field(min_length=1, max_length=200, description="topic of samples")
     label_topic: str = Field(min_length=1, max_length=200, description="topic that says what is going on")
     samples: int = Field(100_000, ge=16, le=10_000_000, description="newest samples that are kept")

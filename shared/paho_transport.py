@@ -30,7 +30,7 @@ class PahoTransport:
 
     def __init__(self, settings: BrokerSettings, client_id: str, jitter: random.Random) -> None:
         self.traffic = Traffic()
-        self._settings = settings
+        self._settings = settings.with_password()
         self._client_id = client_id
         self._jitter = jitter
         self._tls = tls_context(settings.tls) if settings.tls else None

@@ -15,6 +15,8 @@ from shared.errors import SettingsError
 
 M = TypeVar("M", bound=BaseModel)
 
+LONGEST_PASSWORD = 1024
+
 
 class TlsSettings(BaseModel):
     """Files for a TLS connection; certificate and key together make it mutual."""
@@ -32,8 +34,8 @@ class TlsSettings(BaseModel):
         return self
 
 
-class BrokerSettings(BaseModel):
-    """Where the MQTT 5 broker is and how to talk to it."""
+class BrokerLogin(BaseModel):
+    """Where an MQTT 5 broker is, and who we are to it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -41,7 +43,40 @@ class BrokerSettings(BaseModel):
     port: int = Field(1883, ge=1, le=65535, description="TCP port of the broker's MQTT 5 listener")
     username: str | None = Field(None, description="login name, where the broker asks for one")
     password: SecretStr | None = Field(None, description="password of username; better given by the environment")
+    password_file: Path | None = Field(None, description="file that holds it, in place of password")
     tls: TlsSettings | None = Field(None, description="certificate files; absent means no encryption")
+
+    @model_validator(mode="after")
+    def _password_is_given_once(self) -> Self:
+        if self.password is not None and self.password_file is not None:
+            raise ValueError("both password and password_file: leave one out")
+        if self.password_file is not None and self.username is None:
+            raise ValueError("password_file needs username")
+        return self
+
+    @property
+    def address(self) -> str:
+        """The broker as people write it, `host:port`."""
+        return f"{self.host}:{self.port}"
+
+    def with_password(self) -> Self:
+        """The same with the password in place of its file; raises `SettingsError` where that cannot be used."""
+        if self.password_file is None:
+            return self
+        try:
+            with self.password_file.open(encoding="utf-8") as file:
+                password = file.read(LONGEST_PASSWORD + 1).rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise SettingsError(f"password_file {self.password_file}: cannot be read ({reason}): check it") from None
+        if not 0 < len(password) < LONGEST_PASSWORD or "\n" in password:
+            raise SettingsError(f"password_file {self.password_file}: put the password there, on one line, alone")
+        return self.model_copy(update={"password": SecretStr(password), "password_file": None})
+
+
+class BrokerSettings(BrokerLogin):
+    """Where the coordinator's MQTT 5 broker is and how to talk to it."""
+
     keepalive_seconds: int = Field(
         60, ge=5, le=65535, description="silence after which either end gives up on the other"
     )
@@ -49,11 +84,6 @@ class BrokerSettings(BaseModel):
     max_chunk_bytes: int = Field(
         65536, ge=1024, le=1 << 24, description="longest piece of an object in one message, whatever the broker allows"
     )
-
-    @property
-    def address(self) -> str:
-        """The broker as people write it, `host:port`."""
-        return f"{self.host}:{self.port}"
 
 
 def split_address(text: str) -> tuple[str, int]:

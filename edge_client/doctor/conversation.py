@@ -32,7 +32,7 @@ class Conversation:
     def __init__(self, broker: BrokerSettings, client_id: str, patience_seconds: float) -> None:
         self.packet_limit_bytes = PROTOCOL_LIMIT_BYTES
         self.received: list[Received] = []
-        self._broker, self._patience_seconds = broker, patience_seconds
+        self._broker, self._patience_seconds = broker.with_password(), patience_seconds
         self._connected = False
         self._end = ""
         self._answers: dict[int, list[ReasonCode]] = {}

@@ -27,6 +27,8 @@ def _paths(settings: EdgeSettings) -> Iterator[Path]:
     yield settings.state_dir
     yield from [settings.policy] if settings.policy else []
     yield from (Path(entry) for entry in settings.trusted_signers if "/" in entry)
-    if settings.broker.tls is not None:
-        files = (settings.broker.tls.ca_file, settings.broker.tls.cert_file, settings.broker.tls.key_file)
+    for login in (settings.broker, settings.data_source.sensor):
+        files = [login.password_file] if login else []
+        if login and login.tls is not None:
+            files += [login.tls.ca_file, login.tls.cert_file, login.tls.key_file]
         yield from (file for file in files if file is not None)

@@ -28,7 +28,7 @@ class Crossing:
     """The loop: it watches all sockets, and begins connections a few at a time."""
 
     def __init__(self, settings: BrokerSettings) -> None:
-        self.settings = settings
+        self.settings = settings.with_password()
         self.tls = tls_context(settings.tls) if settings.tls else None
         self._selector = selectors.DefaultSelector()
         self._due: list[tuple[float, int, CrossedTransport]] = []

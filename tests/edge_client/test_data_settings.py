@@ -1,7 +1,7 @@
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
-from edge_client.data_settings import DataSourceSettings
+from edge_client.data_settings import DataSourceSettings, SensorSettings
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,14 @@ from edge_client.data_settings import DataSourceSettings
 def test_kind_says_what_it_lacks(fields: dict[str, object], missing: str) -> None:
     with pytest.raises(ValidationError, match=missing):
         DataSourceSettings.model_validate(fields)
+
+
+def test_password_of_the_sensors_broker_does_not_go_to_the_trainers_process() -> None:
+    sensor = SensorSettings(topic="a", label_topic="b", username="anna", password=SecretStr("let me in"))
+    settings = DataSourceSettings(kind="sensor", columns=("x",), sensor=sensor)
+    line = settings.model_dump_json()
+    assert "let me in" not in line
+    assert DataSourceSettings.model_validate_json(line).columns == ("x",)
 
 
 def test_settings_survive_the_way_to_the_trainers_process() -> None:

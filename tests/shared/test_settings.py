@@ -109,3 +109,27 @@ def test_importing_it_does_not_import_numpy(module: str) -> None:
     code = f"import sys, {module}; sys.exit('numpy' in sys.modules)"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, timeout=30).returncode == 0
+
+
+def test_password_is_read_from_its_file_without_the_end_of_its_line(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(" pass word\r\n")
+    settings = BrokerSettings(username="anna", password_file=tmp_path / "secret").with_password()
+    assert settings.password is not None
+    assert settings.password.get_secret_value() == " pass word"
+    assert settings.with_password() is settings
+    assert "pass word" not in repr(settings)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"sesame\ntwo\n", b"x" * 5000, b"\xff\xfe"])
+def test_file_that_holds_no_single_password_is_named_and_not_quoted(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "secret").write_bytes(content)
+    with pytest.raises(SettingsError, match=r"password_file .*secret: ") as caught:
+        BrokerSettings(username="anna", password_file=tmp_path / "secret").with_password()
+    assert not {"sesame", "xxx"} & set(str(caught.value).split())
+
+
+def test_password_is_given_once_and_for_somebody(tmp_path: Path) -> None:
+    twice = failure(tmp_path, 'name = "pi"\n[broker]\nusername = "a"\npassword = "b"\npassword_file = "c"')
+    assert twice == "/device.toml: broker: both password and password_file: leave one out"
+    nobodys = failure(tmp_path, 'name = "pi"\n[broker]\npassword_file = "c"')
+    assert nobodys == "/device.toml: broker: password_file needs username"
