@@ -50,19 +50,29 @@ class Gathering:
         self.columns = np.zeros(self.layout.num_columns, np.int64)
 
     def add(self, device: str, update: UpdateObject) -> SparseUpdate:
-        """Decode an update and count it; returns what it delivered. Raises `DecodeError`."""
+        """Decode an update and count it; returns what it delivered. Raises `DecodeError`.
+
+        Values of frozen tensors do not count: no honest update has any, and some codecs spread their errors there.
+        """
         header, history = update.header, self.history_of(device)
         sparse = self.decoded.of(device, update.frame)
         if sparse is None:
             sparse = decode_frame(update.frame, self.layout, self.plan.knowing(history))
-        self.mean.add(sparse, header.examples if self.by_examples else 1)
+        moved = self._moved(sparse)
+        self.mean.add(moved, header.examples if self.by_examples else 1)
         if self.agreement is not None:
-            self.agreement.add(sparse)
+            self.agreement.add(moved)
         self.facts.append(SieveFacts.of(sparse, self.layout, header.threshold))
         self.columns += np.bincount(self.layout.columns_of(sparse.indices), minlength=self.layout.num_columns)
         if history is not None:
             self.advanced[device] = history_after(history, update.frame, sparse.indices, self.layout)
-        return sparse
+        return moved
+
+    def _moved(self, sparse: SparseUpdate) -> SparseUpdate:
+        if not self.layout.has_frozen:
+            return sparse
+        frozen = self.layout.are_frozen(sparse.indices)
+        return replace(sparse, indices=sparse.indices[~frozen], values=sparse.values[~frozen])
 
 
 class SieveServer:

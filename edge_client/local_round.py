@@ -51,9 +51,9 @@ class Carried:
 class LocalResult:
     """The packed update object, the steps behind it, what the codec keeps on the device, float32, and the sends before.
 
-    `history` is empty where the update was sieved without one, and `after` then None: the sends once it is accepted.
-    `label_counts` are empty where the device's rules do not tell how
-    many training examples each class has.
+    `residual` is without the values of frozen tensors, which stay nothing. `history` is empty where the update was
+    sieved without one, and `after` then None: the sends once it is accepted. `label_counts` are empty where the
+    device's rules do not tell how many training examples each class has.
     """
 
     object: bytes
@@ -93,7 +93,7 @@ def run_round(
         raise DeadlineExceeded(f"the {order.seconds:g} s of the order ended before the first step: give more time")
     weights -= model
     if rules.privacy is not None:
-        privatize(weights, rules.privacy, draw or unforeseeable())
+        privatize(weights, rules.privacy, draw or unforeseeable(), task.layout.moving)
     counted = rules.report_label_counts and has_classes
     labels = tuple(np.bincount(split.train_y).tolist()[:MOST_LABELS]) if counted else ()
     told = score if rules.report_examples else score.in_thousandths()
@@ -137,7 +137,7 @@ def sieved(
         tested=facts.tested,
         threshold=encoded.threshold,
     )
-    kept = remembered(carried.memory, update, encoded).state
+    kept = layout.without_frozen(remembered(carried.memory, update, encoded).state)
     before = b"" if history is None else history.to_bytes()
     after = None if history is None else history_after(history, encoded.frame, encoded.delivered.indices, layout)
     return LocalResult(UpdateObject(header, encoded.frame).pack(), facts.steps, kept, before, after)
@@ -158,7 +158,7 @@ def carried_over(
         log.warning("what run %s kept from before its updates were noised is dropped", last.run)
         return Carried(kind.zero(layout.size))
     try:
-        memory = kind.from_state(np.frombuffer(store.read_residual(), "<f4"), layout.size)
+        memory = kind.from_state(layout.with_frozen(np.frombuffer(store.read_residual(), "<f4")), layout.size)
     except ValueError as error:
         log.warning("what run %s kept does not fit and is dropped: %s", last.run, error)
         return Carried(kind.zero(layout.size))

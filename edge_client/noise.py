@@ -9,6 +9,7 @@ Differential Privacy, CCS 2012.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,12 +21,19 @@ ROUNDING_MARGIN = 2.0**-20
 """Scaled values are rounded to float32; so much below the bound they stay within it."""
 
 
-def privatize(update: F32, terms: PrivacyTerms, draw: np.random.Generator) -> None:
-    """Clip `update`, float32 `[n]`, to `terms.clip_norm` and add noise of `terms.sigma`, in place, piece by piece."""
+def privatize(
+    update: F32, terms: PrivacyTerms, draw: np.random.Generator, moving: Sequence[slice] = (slice(None),)
+) -> None:
+    """Clip `update`, float32 `[n]`, to `terms.clip_norm` and add noise of `terms.sigma`, in place, piece by piece.
+
+    Outside of `moving` values are nothing whatever the data, and get no noise.
+    """
     clip(update, terms.clip_norm)
-    for start in range(0, update.size, PIECE_VALUES):
-        piece = update[start : start + PIECE_VALUES]
-        piece += (terms.sigma * draw.standard_normal(piece.size)).astype(np.float32)
+    for part in moving:
+        values = update[part]
+        for start in range(0, values.size, PIECE_VALUES):
+            piece = values[start : start + PIECE_VALUES]
+            piece += (terms.sigma * draw.standard_normal(piece.size)).astype(np.float32)
 
 
 def clip(update: F32, clip_norm: float) -> None:

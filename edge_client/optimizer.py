@@ -38,7 +38,7 @@ class Sgd:
         self._rate, self._momentum = np.float32(work.learning_rate), np.float32(work.momentum or 0.0)
         self._nesterov = work.nesterov
         self._scratch = np.empty_like(start)
-        self._velocity = np.zeros_like(start) if work.momentum else None
+        self._velocity = np.zeros(start.size, np.float32) if work.momentum else None
 
     def step(self, weights: F32, gradient: F32) -> None:
         """Move `weights` in place."""
@@ -70,7 +70,7 @@ class Adam:
         self._terms, self._decay = GradientTerms(trainable, work, start), _Decay(work)
         self._rate, self._epsilon = work.learning_rate, np.float32(work.epsilon)
         self._beta1, self._beta2 = work.beta1, work.beta2
-        self._mean, self._square = np.zeros_like(start), np.zeros_like(start)
+        self._mean, self._square = np.zeros(start.size, np.float32), np.zeros(start.size, np.float32)
         self._scratch = np.empty_like(start)
         self._steps = 0
 

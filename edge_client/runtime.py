@@ -75,7 +75,8 @@ class OnnxRuntime:
         self, weights: F32, batches: Iterable[Batch], work: LocalWork, has_time: Callable[[], bool]
     ) -> TrainReport:
         """Train `weights` in place."""
-        graph, gradient = self._training, np.zeros_like(weights)
+        graph = self._training
+        gradient = np.zeros(weights.size, np.float32)  # where frozen it is never touched, and so takes no memory
         feed, results = self._feed(graph, weights), self._results(graph, weights, gradient)
         optimizer = optimizer_for(work, self._trainable(graph), weights)
         steps, loss_sum = 0, 0.0

@@ -49,7 +49,7 @@ class TorchRuntime:
         self, weights: F32, batches: Iterable[Batch], work: LocalWork, has_time: Callable[[], bool]
     ) -> TrainReport:
         """Train `weights` in place."""
-        gradient = np.zeros_like(weights)
+        gradient = np.zeros(weights.size, np.float32)
         trained = self._lay_over(weights)
         results = [self._layout.split(gradient)[name] for name in trained]
         parameters = [self._parameters[name] for name in trained]

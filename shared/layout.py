@@ -122,6 +122,45 @@ class Layout:
         """SHA-256 of the canonical form, 32 bytes: equal digests mean equal layouts."""
         return hashlib.sha256(json.dumps(self.to_json(), separators=(",", ":")).encode()).digest()
 
+    @cached_property
+    def moving(self) -> tuple[slice, ...]:
+        """Where in the flat vector the tensors lie that are not frozen, neighbours joined."""
+        joined: list[slice] = []
+        for tensor, start in zip(self.tensors, self.offsets, strict=False):
+            if tensor.role != "frozen":
+                first = joined.pop().start if joined and joined[-1].stop == start else start
+                joined.append(slice(first, start + tensor.size))
+        return tuple(joined)
+
+    @property
+    def has_frozen(self) -> bool:
+        """Whether any tensor is frozen."""
+        return self.moving != (slice(0, self.size),)
+
+    def without_frozen(self, vectors: F32) -> F32:
+        """Of flat vectors behind each other, `[k * size]`, the values that are not frozen; the same where none is."""
+        if not self.has_frozen:
+            return vectors
+        rows = vectors.reshape(-1, self.size)
+        return np.concatenate([rows[:, :0], *(rows[:, part] for part in self.moving)], axis=1).reshape(-1)
+
+    def with_frozen(self, moving: F32) -> F32:
+        """What `without_frozen` took apart, with zeros for frozen values; raises `ValueError` for another size."""
+        if not self.has_frozen:
+            return moving
+        count = sum(part.stop - part.start for part in self.moving)
+        rows = moving.reshape(-1, count)
+        whole, start = np.zeros((len(rows), self.size), np.float32), 0
+        for part in self.moving:
+            stop = start + part.stop - part.start
+            whole[:, part], start = rows[:, start:stop], stop
+        return whole.reshape(-1)
+
+    def are_frozen(self, indices: I64) -> npt.NDArray[np.bool_]:
+        """Which of the values at flat `indices` int64 `[k]` are frozen, `[k]`."""
+        frozen = np.array([tensor.role == "frozen" for tensor in self.tensors])
+        return np.asarray(frozen[np.searchsorted(np.array(self.offsets), indices, side="right") - 1])
+
     def split(self, vector: F32) -> dict[str, F32]:
         """Views of the flat `[size]` vector by tensor name, each in its own shape."""
         return {
