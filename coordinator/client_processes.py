@@ -22,7 +22,8 @@ class ClientProcesses:
     """Starts `gradsieve-edge run` for each of `names`; everything is below `folder`.
 
     They are ended, by id, at the end of the block, and those it began with also when this process is killed. A
-    `launcher` is put before their command: it must replace itself by it, as `exec` does.
+    `launcher` is put before their command: it must replace itself by it, as `exec` does. They trust the keys in
+    `more_trusted` as well.
     """
 
     folder: Path
@@ -30,6 +31,7 @@ class ClientProcesses:
     broker: BrokerSettings
     trusted_key: str
     launcher: Sequence[str] = ()
+    more_trusted: Sequence[str] = ()
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _logs: list[IO[bytes]] = field(default_factory=list)
     _watchdog: subprocess.Popen[bytes] | None = None
@@ -53,6 +55,8 @@ class ClientProcesses:
         command = [*self.launcher, sys.executable, "-m", "edge_client.main", "run", "--name", name]
         command += ["--broker", self.broker.address]
         command += ["--data", str(self.data_folder(name)), "--state", str(own / "state"), "--trust", self.trusted_key]
+        for key in self.more_trusted:
+            command += ["--trust", key]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         process = subprocess.Popen(  # noqa: S603  our own program
             command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True

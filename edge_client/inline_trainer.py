@@ -24,6 +24,7 @@ from edge_client.orders import (
 from edge_client.pending import PendingUpdate
 from edge_client.privacy_account import PrivacyAccount, read_account, write_account
 from edge_client.room import FolderRoom, KeptModel, Room, UpdateStore
+from edge_client.runtime import Score
 from edge_client.sensors import celsius
 from edge_client.task import Task, read_archive
 from shared.bundle import BundleManifest, check_memory
@@ -57,7 +58,8 @@ class InlineTrainer:
 
     `clock` is monotonic, in seconds. `noise` makes the generator of an update's noise, where the device's rules ask for
     any; `celsius` reads the board's temperature. `room` gives what is kept of a run, by its id, and `load` the task in
-    an archive: without them they are the folders of the state directory and one task at a time. `work` is called as `run_round` is.
+    an archive: without them they are the folders of the state directory and one task at a time. `work` and `score`
+    take the place of `run_round` and `score_locally`.
     """
 
     def __init__(
@@ -70,12 +72,13 @@ class InlineTrainer:
         room: Callable[[str], Room] | None = None,
         load: Callable[[Path], Task] | None = None,
         work: Callable[..., LocalResult] = run_round,
+        score: Callable[[EvaluateOrder, Task, F32], Score] | None = None,
     ) -> None:
         self._state_dir, self._source, self._clock, self._noise = state_dir, source, clock, noise
         self._celsius = celsius
         self._room = room or (lambda run: FolderRoom(state_dir / "runs" / run))
         self._task = load or self._load
-        self._work = work
+        self._work, self._score = work, score or score_locally
         self._answers: list[Answer] = []
         self._loaded: tuple[str, Task] | None = None
 
@@ -116,7 +119,7 @@ class InlineTrainer:
         if model is None:
             return NeedModel(run=order.run, server_round=order.server_round, held=kept.digest())
         if isinstance(order, EvaluateOrder):
-            return _score(order, task, model)
+            return _scored(order, self._score(order, task, model))
         allotment = Allotment(deadline, order.rules.hottest_celsius, self._celsius, self._clock)
         try:
             return self._train(order, task, model, store, allotment)
@@ -201,11 +204,15 @@ def _model(order: Order, kept: KeptModel) -> F32 | None:
     return model
 
 
-def _score(order: EvaluateOrder, task: Task, model: F32) -> Answer:
+def score_locally(order: EvaluateOrder, task: Task, model: F32) -> Score:
+    """How `model` does on this device's own test part; raises `DataError` where there is none."""
     x, y = task.split.test_x, task.split.test_y
     if not len(x):
         raise DataError("there is nothing to test on: add longer recordings, or more examples")
-    score = task.runtime.evaluate(model, x, y)
+    return task.runtime.evaluate(model, x, y)
+
+
+def _scored(order: EvaluateOrder, score: Score) -> Answer:
     if not order.rules.report_examples:
         score = score.in_thousandths()
     return Scored(

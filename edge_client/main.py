@@ -31,7 +31,12 @@ LONGEST_ORDER_SECONDS = 7 * 24 * 3600.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    invocation = parse_command_line(sys.argv[1:] if arguments is None else arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if given and given[0] == "head":
+        from edge_client.head.main import main as head  # noqa: PLC0415 - a board never is one
+
+        return head(given[1:])
+    invocation = parse_command_line(given)
     try:
         if invocation.is_examination:
             from edge_client.doctor.examination import examine  # noqa: PLC0415 - a resident agent never examines

@@ -1,6 +1,8 @@
 """Who may import whom."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,10 @@ FORBIDDEN = {
     "coordinator": {"edge_client", "onnxruntime"},
 }
 EXEMPT = {"edge_client/flower_app.py", "edge_client/flower_sieve.py", "edge_client/torch_runtime.py"}
+SERVING = {
+    "admission", "aggregation", "intake", "journal", "link", "publisher", "records", "round_offer", "send_histories",
+}  # fmt: skip
+"""What a cluster head has in common with a coordinator: neither torch nor Flower is in it."""
 BANNED_NAMES = {"utils.py", "helpers.py", "common.py", "manager.py", "base.py", "misc.py"}
 
 
@@ -32,6 +38,7 @@ def python_files(folder: str) -> list[Path]:
 @pytest.mark.parametrize("package", FORBIDDEN)
 def test_package_imports_nothing_forbidden(package: str) -> None:
     files = [file for file in python_files(package) if str(file.relative_to(ROOT)) not in EXEMPT]
+    files = [file for file in files if "edge_client/head/" not in str(file)]
     assert files, f"{package} has no Python files"
     for file in files:
         found = imported_packages(file) & FORBIDDEN[package]
@@ -56,3 +63,20 @@ def test_every_file_is_named_for_a_noun_of_the_field() -> None:
 
 def test_tests_have_no_packages() -> None:
     assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+def test_a_head_imports_the_serving_half_of_the_coordinator_and_no_more() -> None:
+    for file in python_files("edge_client/head"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            for name in names:
+                package, _, module = name.partition(".")
+                assert package not in FORBIDDEN["edge_client"] - {"coordinator"}, f"{file.name} imports {name}"
+                assert package != "coordinator" or module in SERVING, f"{file.name} imports {name}"
+
+
+def test_a_head_loads_neither_torch_nor_flower() -> None:
+    program = "import sys, edge_client.head.main; print(*{'torch', 'flwr', 'onnx'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == ""

@@ -11,20 +11,17 @@ from edge_client.fleet.air import Air, Lane
 from edge_client.fleet.air import Port as EmulatedPort
 from edge_client.fleet.charge import Charge
 from edge_client.fleet.keeper import MemberKeeper
+from edge_client.fleet.member_trainer import MemberTrainer
 from edge_client.fleet.workforce import Workforce
 from edge_client.fleet.world import World
 from edge_client.gate import Reading
-from edge_client.orders import ANSWER, Answer, Order, TrainOrder, to_line
+from edge_client.orders import Order, TrainOrder
 from edge_client.settings import EdgeSettings
-from edge_client.trainer import Trainer
 from shared.device_profile import DeviceProfile
 from shared.errors import SettingsError
-from shared.messages import parse
 from shared.transport import Transport
 
 KILOBIT_BYTES = 125.0
-REACH_MODEL_SECONDS = 0.05
-"""What it takes to find out that a model cannot be reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,71 +56,6 @@ class MemberFigures:
     crashes: int = 0
 
 
-class MemberTrainer(Trainer):
-    """Hands orders to the workers at once, and their answers to the agent when the device would have been ready."""
-
-    def __init__(self, slot: int, keeper: MemberKeeper, member: "Member") -> None:
-        self._slot, self._keeper, self._member = slot, keeper, member
-        self._life = 0
-        self._due: list[Answer] = []
-        self._submitted = False
-
-    def submit(self, order: Order) -> None:
-        """Begin to work on an order; a member that is to die during it never answers."""
-        kept = {
-            name: self._keeper.shared(path)
-            for name in ("plan", "model", "chain")
-            if (path := getattr(order, name, None)) is not None
-        }
-        step_seconds = self._member.seconds_a_step(order)
-        self._member.site.workforce.submit(self._slot, step_seconds, to_line(order.model_copy(update=kept)))
-        self._submitted = True
-        self._member.work(self._seconds(order, step_seconds), self._life)
-
-    @property
-    def life(self) -> int:
-        """How often the device has started again."""
-        return self._life
-
-    def finish(self) -> bool:
-        """Fetch the answer of the order under way; false where there is none."""
-        if not self._submitted:
-            return False
-        self._submitted = False
-        self._due.append(parse(ANSWER, self._member.site.workforce.answer(self._slot)))
-        return True
-
-    def begin_anew(self) -> None:
-        """The device starts again: what it worked on is lost."""
-        self.finish()
-        self._life += 1
-        self._due.clear()
-
-    def poll(self) -> list[Answer]:
-        """The answers that are due."""
-        due, self._due = self._due, []
-        return due
-
-    def peak_rss_bytes(self) -> int:
-        """0: an emulated device has no memory of its own to measure."""
-        return 0
-
-    def resident_bytes(self) -> int:
-        """0: as above."""
-        return 0
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-    def _seconds(self, order: Order, step_seconds: float) -> float:
-        if not isinstance(order, TrainOrder):
-            return REACH_MODEL_SECONDS
-        held = self._keeper.held()
-        if held not in (None, order.target) and order.model is None and order.chain is None:
-            return REACH_MODEL_SECONDS
-        return min(order.work.steps * step_seconds, order.seconds)
-
-
 class Member:
     """An agent, its link, and what happens to both: it wakes when something comes or is due, goes away and comes back.
 
@@ -145,7 +77,7 @@ class Member:
         self._random = random.Random(f"{seed}/{settings.name}")  # noqa: S311  not a secret
         self.profile = profile.drawn(self._random)
         self.charge = None if profile.battery is None else Charge(profile.battery, site.began_seconds)
-        self._trainer = MemberTrainer(slot, keeper, self)
+        self._trainer = MemberTrainer(slot, keeper, site.workforce, self)
         self.link: EmulatedPort | None = None
         self.port: Port = port or self._emulated_port()
         self.port.awake = self.awake

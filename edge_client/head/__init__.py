@@ -1,0 +1,1 @@
+"""A cluster head: coordinator to the boards of its site, and one device to the coordinator above."""
