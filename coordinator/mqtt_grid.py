@@ -1,6 +1,7 @@
 """A Flower Grid over MQTT: any Strategy sends its messages to devices and gets their replies before a deadline."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ class MqttGrid(Grid):
         self._grace_seconds = grace_seconds
         self._clock = clock
         self._pending: dict[str, Pending] = {}
-        self._ask_again = 0.0
+        self._ask_again = math.inf
         self._open: dict[str, dict[str, Pending]] = {}
         self._announced: tuple[str, int] | None = None
         self._cohort: list[str] | None = None
