@@ -64,7 +64,6 @@ DECOMPOSED = [
     aten.softplus,
     aten.softplus_backward,
     aten.tanh_backward,
-    aten.threshold_backward,
     aten.xlogy,
     aten.zeros_like,
 ]

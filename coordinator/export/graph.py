@@ -21,10 +21,12 @@ Size = int | Operand
 class Graph:
     """Appends ONNX nodes and hands out the names of their outputs, counted from 1 in order of creation.
 
-    A float given as an input stands for a float32 constant, None for an optional input left out.
+    A float given as an input stands for a float32 constant, None for an optional input left out. `rectified` has the
+    pairs of a gradient and a rectified value of which it is known that the one is 0 wherever the other is.
     """
 
     def __init__(self) -> None:
+        self.rectified: set[tuple[str, str]] = set()
         self._nodes: list[NodeProto] = []
         self._producers: dict[str, NodeProto] = {}
         self._constants: dict[tuple[bytes, tuple[int, ...], str], TensorProto] = {}

@@ -11,6 +11,7 @@ from coordinator.export.operand import Operand, ValueType, require
 from coordinator.export.rules.depthwise import DepthwiseConvolution
 from coordinator.export.rules.registry import rule
 from coordinator.export.rules.sequence import SequenceConvolution
+from coordinator.export.rules.strip import StripConvolution
 from coordinator.export.rules.window import Window
 
 aten = torch.ops.aten
@@ -41,6 +42,10 @@ def _convolution(
         return SequenceConvolution(g, x, weight, window).forward(bias)
     if DepthwiseConvolution.fits(x, weight, window):
         return DepthwiseConvolution(g, x, weight, window).forward(bias)
+    if StripConvolution.fits(x, window):
+        strips = StripConvolution(g, x, weight, window)
+        if strips.is_kept:
+            return strips.forward(bias)
     return g.op("Conv", x, weight, *([bias] if bias is not None else []), **window.attributes())
 
 
@@ -88,6 +93,8 @@ def input_gradient(g: Graph, grad: Operand, x: Operand, weight: Operand, window:
 
 def weight_gradient(g: Graph, grad: Operand, x: Operand, weight: Operand, window: Window) -> str:
     """The gradient of the weight, in the form that suits the window."""
+    if StripConvolution.fits(x, window):
+        return StripConvolution(g, x, weight, window).weight_gradient(grad)
     is_plain = x.rank == 4 and window.groups == 1
     if is_plain and (x.fixed_size(1) == 1 or math.prod(window.kernel) >= MANY_TAPS):
         return swapped_gradient(g, grad, x, weight, window)

@@ -1,17 +1,21 @@
-"""Max pooling over square tiles that do not overlap, without the slow search for where the largest value is.
+"""Max pooling over square tiles that do not overlap, without a search for where the largest value is.
 
-onnxruntime computes the indices of a `MaxPool` one value at a time: a fifth of a LeNet's step. Here the step's forward
-half asks for the values alone, and its backward half finds the first place of each tile that equals them, in whole
-arrays: together a third of the time. Equal values count as torch counts them: the first one gets the gradient.
+onnxruntime computes the indices of a `MaxPool` one value at a time. Here both passes are whole arrays, channels last:
+the largest of the columns of a tile, then the largest of its rows; and backwards each gradient goes to the first that
+equals the largest, and what remains to the next. Equal values count as torch counts them: the first one, row by row.
+A rectifier before the pooling changes places with it, which is the same and leaves it a part of the values.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 
 from coordinator.export.graph import Graph
 from coordinator.export.operand import Operand
+from coordinator.export.rules.rectifier import as_ones
 
+CHANNELS_LAST, CHANNELS_SECOND = [0, 2, 3, 1], [0, 3, 1, 2]
 LARGEST_TILE = 3
 
 
@@ -22,6 +26,10 @@ class TiledMaxPool:
         self.g, self.x, self.side = g, x, side
         self.channels, self.height, self.width = x.fixed(1, 2, 3)
         self.rows, self.columns = self.height // side, self.width // side
+        before = g.producer(x.name)
+        self.is_rectified = before is not None and before.op_type == "Relu"
+        source = before.input[0] if before is not None and self.is_rectified else x.name
+        self._last = g.transpose(source, CHANNELS_LAST)
 
     @staticmethod
     def fits(x: Operand, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
@@ -35,41 +43,59 @@ class TiledMaxPool:
 
     def forward(self) -> str:
         """The values alone."""
-        tile = [self.side, self.side]
-        return self.g.op("MaxPool", self.x, kernel_shape=tile, strides=tile, pads=[0] * 4)
+        return self.g.transpose(self._values, CHANNELS_SECOND)
 
     def input_gradient(self, grad: Operand) -> str:
         """The gradient of each tile at the place of its largest value, zeros elsewhere."""
-        tile = [self.side, self.side]
-        shape = self.g.op("Shape", self.x)
-        return self.g.op("MaxUnpool", grad, self._indices(), shape, kernel_shape=tile, strides=tile)
+        g, side, channels = self.g, self.side, self.channels
+        last = g.transpose(grad, CHANNELS_LAST)
+        if self.is_rectified:
+            last = g.op("Mul", last, as_ones(g, self._values))
+        flat = g.reshape(last, [-1, self.rows, 1, self.columns * channels])
+        by_row = g.concat(self._given(flat, self._row_parts, self._largest_row), 2)
+        by_row = g.reshape(by_row, [-1, self.rows * side, self.columns, channels])
+        by_place = g.concat(self._given(by_row, self._column_parts, self._largest_column), 3)
+        whole = g.reshape(by_place, [-1, self.rows * side, self.columns * side, channels])
+        rest = [0, self.height - self.rows * side, self.width - self.columns * side, 0]
+        spread = g.transpose(g.pad(whole, [0] * 4, rest), CHANNELS_SECOND)
+        if self.is_rectified:
+            g.rectified.add((spread, self.x.name))
+        return spread
 
-    def _indices(self) -> str:
-        """Where in the whole tensor each tile has its largest value: int64 `[B, C, rows, columns]`."""
-        g, area = self.g, self.channels * self.height * self.width
-        of_example = g.op("Range", g.ints(0), g.size(self.x, 0), g.ints(1))
-        begin = g.reshape(g.op("Mul", of_example, g.ints(area)), [-1, 1, 1, 1])
-        channels = g.constant([[[channel * self.height * self.width]] for channel in range(self.channels)], "int64")
-        rows = g.constant([[row * self.side * self.width] for row in range(self.rows)], "int64")
-        columns = g.ints(column * self.side for column in range(self.columns))
-        # What the batch does not change comes first: onnxruntime works it out once.
-        corner = g.op("Add", begin, g.op("Add", channels, g.op("Add", rows, columns)))
-        return g.op("Add", g.cast(self._offset(), torch.int64), corner)
+    @cached_property
+    def _values(self) -> str:
+        """The largest of each tile, rectified where `x` is: `[B, rows, columns, C]`."""
+        largest = self.g.reshape(self._largest_row, [-1, self.rows, self.columns, self.channels])
+        return self.g.op("Relu", largest) if self.is_rectified else largest
 
-    def _offset(self) -> str:
-        """How far from its corner each tile's first largest value is, as float32: small integers, which are exact."""
-        g, largest, places = self.g, self.forward(), self.side**2
-        parts = g.ops("Split", places, self._by_place(), axis=1, num_outputs=places)
-        offsets = [float(row * self.width + column) for row in range(self.side) for column in range(self.side)]
-        found: str | float = offsets[-1]
-        for part, offset in zip(parts[-2::-1], offsets[-2::-1], strict=True):
-            found = g.op("Where", g.op("Equal", part, largest), offset, found)
-        return str(found)
+    @cached_property
+    def _column_parts(self) -> Sequence[str]:
+        """What all tiles have in their first column, in their second, and so on: `[B, rows * side, columns, C]`."""
+        g, side, whole = self.g, self.side, self._last
+        for axis, size, count in ((1, self.height, self.rows), (2, self.width, self.columns)):
+            if size > count * side:
+                whole = g.slice(whole, axis, 0, count * side)
+        wide = g.reshape(whole, [-1, self.rows * side, self.columns, side * self.channels])
+        return g.ops("Split", side, wide, axis=3, num_outputs=side)
 
-    def _by_place(self) -> str:
-        """What all tiles have in their first place, in their second, and so on: `[B, places * C, rows, columns]`."""
-        g, whole = self.g, self.x.name
-        for axis, size, count in ((2, self.height, self.rows), (3, self.width, self.columns)):
-            if size > count * self.side:
-                whole = g.slice(whole, axis, 0, count * self.side)
-        return g.op("SpaceToDepth", whole, blocksize=self.side)
+    @cached_property
+    def _largest_column(self) -> str:
+        return self.g.op("Max", *self._column_parts)
+
+    @cached_property
+    def _row_parts(self) -> Sequence[str]:
+        """Of the largest of the columns, what all tiles have in each of their rows: `[B, rows, 1, columns * C]`."""
+        tall = self.g.reshape(self._largest_column, [-1, self.rows, self.side, self.columns * self.channels])
+        return self.g.ops("Split", self.side, tall, axis=2, num_outputs=self.side)
+
+    @cached_property
+    def _largest_row(self) -> str:
+        return self.g.op("Max", *self._row_parts)
+
+    def _given(self, grad: str, parts: Sequence[str], largest: str) -> list[str]:
+        """For each part the gradient where it is the first to equal the largest."""
+        g, given = self.g, list[str]()
+        for part in parts[:-1]:
+            given.append(g.op("Mul", grad, g.cast(g.op("Equal", part, largest), torch.float32)))
+            grad = g.op("Sub", grad, given[-1])
+        return [*given, grad]
