@@ -1,6 +1,6 @@
 """An ONNX graph under construction: constants are pooled, equal nodes made once, unused nodes dropped."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +22,13 @@ class Graph:
     """Appends ONNX nodes and hands out the names of their outputs, counted from 1 in order of creation.
 
     A float given as an input stands for a float32 constant, None for an optional input left out. `rectified` has the
-    pairs of a gradient and a rectified value of which it is known that the one is 0 wherever the other is.
+    pairs of a gradient and a rectified value of which it is known that the one is 0 wherever the other is; `by_column`
+    what can give a value `[B, C, rows, columns]` as so many parts, each with every so-manieth column, channels last.
     """
 
     def __init__(self) -> None:
         self.rectified: set[tuple[str, str]] = set()
+        self.by_column: dict[str, Callable[[int], Sequence[str] | None]] = {}
         self._nodes: list[NodeProto] = []
         self._producers: dict[str, NodeProto] = {}
         self._constants: dict[tuple[bytes, tuple[int, ...], str], TensorProto] = {}

@@ -8,13 +8,18 @@ from coordinator.export.graph import Graph, Scalar
 from coordinator.export.operand import Operand, ValueType, require
 from coordinator.export.rules.elementwise import unary
 from coordinator.export.rules.registry import rule
+from coordinator.export.rules.swapped import either_way
 
 aten = torch.ops.aten
 
-rule(aten.relu.default)(unary("Relu"))
 rule(aten.sigmoid.default)(unary("Sigmoid"))
 rule(aten.tanh.default)(unary("Tanh"))
 rule(aten.hardswish.default)(unary("HardSwish"))
+
+
+@rule(aten.relu.default)
+def _relu(g: Graph, out: ValueType, x: Operand) -> str:
+    return either_way(g, x, lambda image: g.op("Relu", image))
 
 
 @rule(aten.leaky_relu.default)

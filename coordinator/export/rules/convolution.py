@@ -12,6 +12,7 @@ from coordinator.export.rules.depthwise import DepthwiseConvolution
 from coordinator.export.rules.registry import rule
 from coordinator.export.rules.sequence import SequenceConvolution
 from coordinator.export.rules.strip import StripConvolution
+from coordinator.export.rules.swapped import SWAP, either_way, is_swapped, swapped
 from coordinator.export.rules.window import Window
 
 aten = torch.ops.aten
@@ -42,11 +43,13 @@ def _convolution(
         return SequenceConvolution(g, x, weight, window).forward(bias)
     if DepthwiseConvolution.fits(x, weight, window):
         return DepthwiseConvolution(g, x, weight, window).forward(bias)
+    if window.is_point:
+        return either_way(g, x, lambda image: convolved(g, image, weight, bias, window))
     if StripConvolution.fits(x, window):
         strips = StripConvolution(g, x, weight, window)
         if strips.is_kept:
             return strips.forward(bias)
-    return g.op("Conv", x, weight, *([bias] if bias is not None else []), **window.attributes())
+    return convolved(g, x, weight, bias, window)
 
 
 @rule(aten.convolution_backward.default)
@@ -66,23 +69,47 @@ def _convolution_backward(
     wanted: Sequence[bool],
 ) -> tuple[str | None, ...]:
     window = Window.of(weight, stride, padding, dilation, groups)
+    if window.is_point and is_swapped(g, x):
+        grad, x = swapped(g, grad), swapped(g, x)
+        along, *others = gradients(g, grad, x, weight, window, wanted)
+        return along and g.transpose(along, SWAP), *others
+    return gradients(g, grad, x, weight, window, wanted)
+
+
+def gradients(
+    g: Graph, grad: Operand, x: Operand, weight: Operand, window: Window, wanted: Sequence[bool]
+) -> tuple[str | None, ...]:
+    """Of input, weight and bias, those that are wanted."""
     special: SequenceConvolution | DepthwiseConvolution | None = None
     if SequenceConvolution.fits(window):
         special = SequenceConvolution(g, x, weight, window)
     elif DepthwiseConvolution.fits(x, weight, window):
         special = DepthwiseConvolution(g, x, weight, window)
     if special is not None:
-        gradients = special.input_gradient, special.weight_gradient, special.bias_gradient
-        return tuple(gradient(grad) if needed else None for gradient, needed in zip(gradients, wanted, strict=True))
-    return (
-        input_gradient(g, grad, x, weight, window) if wanted[0] else None,
-        weight_gradient(g, grad, x, weight, window) if wanted[1] else None,
-        g.sum(grad, [0, *range(2, grad.rank)]) if wanted[2] else None,
-    )
+        each = special.input_gradient, special.weight_gradient, special.bias_gradient
+        return tuple(gradient(grad) if needed else None for gradient, needed in zip(each, wanted, strict=True))
+    along = input_gradient(g, grad, x, weight, window) if wanted[0] else None
+    if StripConvolution.fits(x, window):
+        strips, in_parts = StripConvolution(g, x, weight, window), not wanted[0]
+        of_weight = strips.weight_gradient(grad, in_parts) if wanted[1] else None
+        return along, of_weight, strips.bias_gradient(grad, in_parts) if wanted[2] else None
+    of_weight = weight_gradient(g, grad, x, weight, window) if wanted[1] else None
+    return along, of_weight, g.sum(grad, [0, *range(2, grad.rank)]) if wanted[2] else None
+
+
+def convolved(g: Graph, x: Operand, weight: Operand, bias: Operand | None, window: Window) -> str:
+    """The convolution by onnxruntime's own operator."""
+    return g.op("Conv", x, weight, *([bias] if bias is not None else []), **window.attributes())
 
 
 def input_gradient(g: Graph, grad: Operand, x: Operand, weight: Operand, window: Window) -> str:
-    """The transposed convolution of the gradient, padded where the last window did not reach the end of `x`."""
+    """The transposed convolution of the gradient, padded where the last window did not reach the end of `x`.
+
+    Of a single tap it is a convolution, which is quicker.
+    """
+    if window.is_point:
+        turned = g.transpose(weight, [1, 0, *range(2, weight.rank)])
+        return g.op("Conv", grad, turned, kernel_shape=window.kernel)
     axes = range(2, x.rank)
     steps = [(size - 1) * stride for size, stride in zip(grad.fixed(*axes), window.stride, strict=True)]
     spans = [dilation * (kernel - 1) + 1 for kernel, dilation in zip(window.kernel, window.dilation, strict=True)]
@@ -93,8 +120,6 @@ def input_gradient(g: Graph, grad: Operand, x: Operand, weight: Operand, window:
 
 def weight_gradient(g: Graph, grad: Operand, x: Operand, weight: Operand, window: Window) -> str:
     """The gradient of the weight, in the form that suits the window."""
-    if StripConvolution.fits(x, window):
-        return StripConvolution(g, x, weight, window).weight_gradient(grad)
     is_plain = x.rank == 4 and window.groups == 1
     if is_plain and (x.fixed_size(1) == 1 or math.prod(window.kernel) >= MANY_TAPS):
         return swapped_gradient(g, grad, x, weight, window)

@@ -9,9 +9,9 @@ from functools import cached_property
 
 from coordinator.export.graph import Graph
 from coordinator.export.operand import Operand
+from coordinator.export.rules.swapped import SWAP, is_swapped, swapped
 from coordinator.export.rules.window import Window
 
-SWAP = [0, 1, 3, 2]
 TO_THE_END = 1 << 62
 
 
@@ -66,7 +66,7 @@ class DepthwiseConvolution:
 
     def bias_gradient(self, grad: Operand) -> str:
         """The gradient of the bias."""
-        return self.g.sum(grad, [0, 2, 3])
+        return self.g.sum(swapped(self.g, grad) if is_swapped(self.g, grad) else grad, [0, 2, 3])
 
     @cached_property
     def _taps(self) -> str:

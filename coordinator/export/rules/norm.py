@@ -7,6 +7,7 @@ import torch
 from coordinator.export.graph import Graph, Input
 from coordinator.export.operand import Operand, ValueType
 from coordinator.export.rules.registry import rule
+from coordinator.export.rules.swapped import SWAP, is_swapped, swapped
 
 aten = torch.ops.aten
 
@@ -29,6 +30,16 @@ def scaled(g: Graph, value: str, weight: Input, bias: Input) -> str:
     if weight is not None:
         value = g.op("Mul", value, weight)
     return value if bias is None else g.op("Add", value, bias)
+
+
+def affine(g: Graph, value: str, scale: Input, shift: Input, channels: int | None) -> str:
+    """`value * scale + shift` for each of dimension 1, in one pass; None where that many depend on the batch.
+
+    It is batch normalisation by a mean of 0 and a deviation of 1.
+    """
+    count = g.ints([channels]) if channels is not None else g.op("Shape", scale)
+    zeros, ones = g.op("Expand", 0.0, count), g.op("Expand", 1.0, count)
+    return g.op("BatchNormalization", value, scale, shift, zeros, ones, epsilon=0.0)
 
 
 @rule(aten.native_layer_norm.default)
@@ -80,12 +91,16 @@ def _group_norm(
     groups: int,
     epsilon: float,
 ) -> tuple[str, ...]:
+    if is_swapped(g, x):
+        inner = _group_norm(g, out, swapped(g, x), weight, bias, batch, channels, pixels, groups, epsilon)
+        return g.transpose(inner[0], SWAP), *inner[1:]
     size = channels // groups * pixels
     values, mean, deviation = normalise(g, g.reshape(x, [0, groups, size]), [size], epsilon)
-    per_channel = [channels] + [1] * (x.rank - 2)
-    weight_column = None if weight is None else g.reshape(weight, per_channel)
-    bias_column = None if bias is None else g.reshape(bias, per_channel)
-    return scaled(g, g.reshape(values, [0, *x.fixed(*range(1, x.rank))]), weight_column, bias_column), mean, deviation
+    values = g.reshape(values, [0, *x.fixed(*range(1, x.rank))])
+    if weight is not None and bias is not None:
+        return affine(g, values, weight, bias, channels), mean, deviation
+    columns = [None if value is None else g.reshape(value, [channels] + [1] * (x.rank - 2)) for value in (weight, bias)]
+    return scaled(g, values, *columns), mean, deviation
 
 
 @rule(aten.native_group_norm_backward.default)
@@ -103,6 +118,10 @@ def _group_norm_backward(
     groups: int,
     wanted: Sequence[bool],
 ) -> tuple[str, ...]:
+    if is_swapped(g, x):
+        images = swapped(g, grad), swapped(g, x)
+        inner = _group_norm_backward(g, out, *images, mean, deviation, weight, batch, channels, pixels, groups, wanted)
+        return g.transpose(inner[0], SWAP), *inner[1:]
     values, reciprocal = normalised_by(g, mean)  # [B, groups, members * pixels] and [B, groups, 1]
     members = channels // groups
     by_pixel = [0, channels, pixels]
@@ -118,6 +137,8 @@ def _group_norm_backward(
     gain = None if weight is None else g.reshape(weight, [1, groups, members])
     slope = g.op("Unsqueeze", scaled(g, reciprocal, gain, None), g.ints([3]))
     direct = g.op("Mul", g.reshape(grad, [0, groups, members, pixels]), slope)
-    correction = g.op("Add", g.op("Mul", values, group_mean(product_sum)), group_mean(grad_sum))
-    along = g.op("Sub", g.reshape(direct, [0, groups, members * pixels]), correction)
-    return g.reshape(along, [0, *x.fixed(*range(1, x.rank))]), g.sum(product_sum, [0]), g.sum(grad_sum, [0])
+    # All groups of all examples as the channels of one example.
+    scales, shifts = (g.reshape(group_mean(sums), [-1]) for sums in (product_sum, grad_sum))
+    correction = affine(g, g.reshape(values, [1, -1, members * pixels]), scales, shifts, None)
+    along = g.op("Sub", g.reshape(direct, [1, -1, members * pixels]), correction)
+    return g.reshape(along, [-1, *x.fixed(*range(1, x.rank))]), g.sum(product_sum, [0]), g.sum(grad_sum, [0])

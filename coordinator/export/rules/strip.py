@@ -7,6 +7,7 @@ place in the strip, is the convolution; the same matrix against the gradient is 
 processor's vectors where there are few filters; the zeros beside the kernel cost some multiplications.
 """
 
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from coordinator.export.graph import Graph
@@ -38,8 +39,8 @@ class StripConvolution:
     @staticmethod
     def fits(x: Operand, window: Window) -> bool:
         """Whether this way of computing covers the window."""
-        is_spread = any(size > 1 for size in window.kernel)
-        return window.rank == 2 and window.groups == 1 and set(window.dilation) == {1} and is_spread and None not in x.shape[1:]
+        is_plain = window.rank == 2 and window.groups == 1 and set(window.dilation) == {1}
+        return is_plain and any(size > 1 for size in window.kernel) and None not in x.shape[1:]
 
     @property
     def is_kept(self) -> bool:
@@ -48,29 +49,76 @@ class StripConvolution:
 
     def forward(self, bias: Operand | None) -> str:
         """The convolution, `[B, out, rows, columns]`."""
-        g, wide = self.g, self._strips(self.width) * self.width
-        tiled = g.concat([bias] * self.width, 0) if bias is not None else None
-        product = g.op("Gemm", self._patches, self._matrix(), tiled)
-        result = g.reshape(product, [-1, self.rows, wide, self.filters])
-        return g.transpose(g.slice(result, 2, 0, self.columns) if wide > self.columns else result, CHANNELS_SECOND)
+        wide, every = self._strips(self.width) * self.width, self._columns(bias, range(self.width))
+        result = self.g.slice(every, 2, 0, self.columns) if wide > self.columns else every
+        convolved = self.g.transpose(result, CHANNELS_SECOND)
+        self.g.by_column[convolved] = lambda count: self._parted(bias, count)
+        return convolved
 
-    def weight_gradient(self, grad: Operand) -> str:
-        """The gradient of the weight, from that of the result `[B, out, rows, columns]`."""
-        g, beyond = self.g, self._strips(self.width) * self.width - self.columns
-        flat = g.pad(g.transpose(grad, CHANNELS_LAST), [0, 0, 0, 0], [0, 0, beyond, 0])
-        flat = g.reshape(flat, [-1, self.width * self.filters])
-        product = g.op("Gemm", self._patches, flat, transA=1)
-        shares = g.reshape(product, [self.kernel_rows, self._across(self.width), self.channels, -1])
-        total = self._share(shares, 0)
-        for place in range(1, self.width):
-            total = g.op("Add", total, self._share(shares, place))
-        return g.transpose(total, [3, 2, 0, 1])
+    def weight_gradient(self, grad: Operand, in_parts: bool) -> str:
+        """The gradient of the weight, from that of the result `[B, out, rows, columns]`; in parts if it comes in parts.
 
-    def _share(self, shares: str, place: int) -> str:
-        """What one place of all strips adds to the gradient: `[*kernel, in, out]`."""
+        One product is quicker, but where nothing else needs the whole gradient its parts need not be put together.
+        """
+        g, total = self.g, None
+        for places, flat in self._flat(grad, in_parts):
+            product = g.op("Gemm", self._patches, flat, transA=1)
+            by_channel = g.transpose(g.reshape(product, [-1, self.channels, len(places) * self.filters]), [1, 0, 2])
+            shares = g.reshape(by_channel, [self.channels, self.kernel_rows, self._across(self.width), -1])
+            for number, place in enumerate(places):
+                share = self._share(shares, number, place)
+                total = share if total is None else g.op("Add", total, share)
+        turned = g.transpose(g.reshape(total, [-1, self.filters]), [1, 0])
+        return g.reshape(turned, self.weight.fixed())
+
+    def bias_gradient(self, grad: Operand, in_parts: bool) -> str:
+        """The gradient of the bias."""
+        g, total = self.g, None
+        for places, flat in self._flat(grad, in_parts):
+            share = g.sum(g.reshape(g.sum(flat, [0]), [len(places), self.filters]), [0])
+            total = share if total is None else g.op("Add", total, share)
+        return str(total)
+
+    def _parted(self, bias: Operand | None, count: int) -> Sequence[str] | None:
+        """The columns of the result in `count` parts, each of its own product, where none has too few columns."""
+        if not self._divides(count):
+            return None
+        return [self._columns(bias, range(part, self.width, count)) for part in range(count)]
+
+    def _divides(self, count: int) -> bool:
+        is_even = self.width % count == self.columns % self.width == 0
+        return is_even and self.width // count * self.filters >= VECTOR_COLUMNS
+
+    def _columns(self, bias: Operand | None, places: range) -> str:
+        """The results at these places of all strips: `[B, rows, columns, out]`."""
+        tiled = self.g.concat([bias] * len(places), 0) if bias is not None else None
+        product = self.g.op("Gemm", self._patches, self._matrix(places), tiled)
+        return self.g.reshape(product, [-1, self.rows, self._strips(self.width) * len(places), self.filters])
+
+    def _flat(self, grad: Operand, in_parts: bool) -> Iterator[tuple[range, str]]:
+        """The gradient of the result at some places of all strips: `[B * rows * strips, places * out]`."""
+        g, parts = self.g, self._parts_of(grad) if in_parts else None
+        if parts is not None:
+            for number, part in enumerate(parts):
+                places = range(number, self.width, len(parts))
+                yield places, g.reshape(part, [-1, len(places) * self.filters])
+            return
+        beyond = self._strips(self.width) * self.width - self.columns
+        padded = g.pad(g.transpose(grad, CHANNELS_LAST), [0] * 4, [0, 0, beyond, 0])
+        yield range(self.width), g.reshape(padded, [-1, self.width * self.filters])
+
+    def _parts_of(self, grad: Operand) -> Sequence[str] | None:
+        """The gradient by column, where it comes in as many parts as divide a strip."""
+        parted = self.g.by_column.get(grad.name)
+        counts = [count for count in range(2, self.width + 1) if self._divides(count)]
+        found = (parted(count) for count in counts) if parted is not None else ()
+        return next((parts for parts in found if parts is not None), None)
+
+    def _share(self, shares: str, number: int, place: int) -> str:
+        """What one place of all strips adds to the gradient: `[in, *kernel, out]`."""
         g, start = self.g, place * self.window.stride[1]
-        starts, ends = [start, place * self.filters], [start + self.kernel_columns, (place + 1) * self.filters]
-        return g.op("Slice", shares, g.ints(starts), g.ints(ends), g.ints([1, 3]))
+        starts, ends = [start, number * self.filters], [start + self.kernel_columns, (number + 1) * self.filters]
+        return g.op("Slice", shares, g.ints(starts), g.ints(ends), g.ints([2, 3]))
 
     @cached_property
     def _patches(self) -> str:
@@ -97,15 +145,17 @@ class StripConvolution:
         whole = g.op("Add", rows, g.op("Add", strips, g.op("Add", kernel_rows, across)))
         return g.reshape(whole, [-1])  # onnxruntime works it out once
 
-    def _matrix(self) -> str:
-        """The kernel at each place of a strip: `[kernel rows * values across * in, width * out]`."""
+    def _matrix(self, places: range) -> str:
+        """The kernel at these places of a strip: `[kernel rows * values across * in, places * out]`."""
         g, across = self.g, self._across(self.width)
-        kernel, places = g.transpose(self.weight, [2, 3, 1, 0]), []
-        for place in range(self.width):
+        # Two transpositions with something between, or onnxruntime makes a slower one of both.
+        turned = g.transpose(g.reshape(self.weight, [self.filters, -1]), [1, 0])
+        kernel, placed = g.reshape(turned, [self.channels, *self.window.kernel, self.filters]), []
+        for place in places:
             before = place * self.window.stride[1]
-            after = across - self.kernel_columns - before
-            places.append(g.pad(kernel, [0, before, 0, 0], [0, after, 0, 0]))
-        return g.reshape(g.concat(places, 3), [self._values(self.width), self.width * self.filters])
+            placed.append(g.pad(kernel, [0, 0, before, 0], [0, 0, across - self.kernel_columns - before, 0]))
+        wide = g.reshape(g.concat(placed, 3), [self.channels, -1, len(places) * self.filters])
+        return g.reshape(g.transpose(wide, [1, 0, 2]), [self._values(self.width), -1])
 
     def _strips(self, width: int) -> int:
         return -(-self.columns // width)

@@ -29,7 +29,7 @@ class TiledMaxPool:
         before = g.producer(x.name)
         self.is_rectified = before is not None and before.op_type == "Relu"
         source = before.input[0] if before is not None and self.is_rectified else x.name
-        self._last = g.transpose(source, CHANNELS_LAST)
+        self._source = source
 
     @staticmethod
     def fits(x: Operand, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
@@ -54,10 +54,12 @@ class TiledMaxPool:
         flat = g.reshape(last, [-1, self.rows, 1, self.columns * channels])
         by_row = g.concat(self._given(flat, self._row_parts, self._largest_row), 2)
         by_row = g.reshape(by_row, [-1, self.rows * side, self.columns, channels])
-        by_place = g.concat(self._given(by_row, self._column_parts, self._largest_column), 3)
-        whole = g.reshape(by_place, [-1, self.rows * side, self.columns * side, channels])
+        by_column = self._given(by_row, self._column_parts, self._largest_column)
+        whole = g.reshape(g.concat(by_column, 3), [-1, self.rows * side, self.columns * side, channels])
         rest = [0, self.height - self.rows * side, self.width - self.columns * side, 0]
         spread = g.transpose(g.pad(whole, [0] * 4, rest), CHANNELS_SECOND)
+        if not any(rest):
+            g.by_column[spread] = lambda count: by_column if count == side else None
         if self.is_rectified:
             g.rectified.add((spread, self.x.name))
         return spread
@@ -71,7 +73,10 @@ class TiledMaxPool:
     @cached_property
     def _column_parts(self) -> Sequence[str]:
         """What all tiles have in their first column, in their second, and so on: `[B, rows * side, columns, C]`."""
-        g, side, whole = self.g, self.side, self._last
+        g, side, parted = self.g, self.side, self.g.by_column.get(self._source)
+        if parted and self.rows * side == self.height and (parts := parted(side)):
+            return parts
+        whole = g.transpose(self._source, CHANNELS_LAST)
         for axis, size, count in ((1, self.height, self.rows), (2, self.width, self.columns)):
             if size > count * side:
                 whole = g.slice(whole, axis, 0, count * side)

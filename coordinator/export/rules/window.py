@@ -33,6 +33,11 @@ class Window:
         """Number of spatial dimensions."""
         return len(self.kernel)
 
+    @property
+    def is_point(self) -> bool:
+        """Whether each pixel is made from the channels of one pixel of an image, in the same place."""
+        return self.groups == 1 and self.rank == 2 and {*self.kernel, *self.stride} == {1} and not any(self.padding)
+
     def attributes(self) -> dict[str, int | list[int]]:
         """The same as ONNX attributes."""
         return {

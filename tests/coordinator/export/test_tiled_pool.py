@@ -39,7 +39,7 @@ def test_tiles_pass_their_gradient_to_the_largest_value(side: int, height: int, 
     x = np.random.default_rng(side).standard_normal((batch, 3, height, width)).astype(np.float32)
     expected, found, kinds = gradients(Pooled(side), x)
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-7)
-    assert "SpaceToDepth" in kinds
+    assert not kinds.intersection({"MaxPool", "MaxUnpool"})
 
 
 @pytest.mark.parametrize("side", [2, 3])
@@ -75,4 +75,4 @@ def test_windows_that_overlap_or_are_padded_are_computed_as_before(side: int, st
     x = np.random.default_rng(1).standard_normal((3, 3, 8, 8)).astype(np.float32)
     expected, found, kinds = gradients(Pooled(side, stride, padding), x)
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-7)
-    assert "SpaceToDepth" not in kinds
+    assert "MaxPool" in kinds
