@@ -9,6 +9,19 @@ from shared.layout import F32
 from shared.messages import LocalWork
 
 
+PIECE_VALUES = 1 << 15
+"""All passes over so many values are made before the next ones: weights, gradient and state stay in a small cache."""
+
+
+def pieces_of(parts: Sequence[slice]) -> list[slice]:
+    """Slices of at most `PIECE_VALUES` values that make up `parts`, in order."""
+    return [
+        slice(start, min(start + PIECE_VALUES, part.stop))
+        for part in parts
+        for start in range(part.start, part.stop, PIECE_VALUES)
+    ]
+
+
 class GradientTerms:
     """Adds FedProx's term and bounds the norm, on the trainable slices of flat float32 `[size]` vectors, in place.
 
@@ -18,18 +31,19 @@ class GradientTerms:
     """
 
     def __init__(self, trainable: Sequence[slice], work: LocalWork, start: F32) -> None:
-        self._trainable = tuple(trainable)
+        self._trainable, self._pieces = tuple(trainable), pieces_of(trainable)
         self._clip_norm = work.clip_norm
         self._mu = np.float32(work.proximal_mu)
         self._start = start.copy() if work.proximal_mu else None
 
     def apply(self, weights: F32, gradient: F32, scratch: F32) -> None:
-        """Change `gradient`; `scratch` is overwritten, `weights` are read. All are float32 `[size]`."""
+        """Change `gradient` by the `weights`, both float32 `[size]`; `scratch`, `[PIECE_VALUES]`, is overwritten."""
         if self._start is not None:
-            for part in self._trainable:
-                np.subtract(weights[part], self._start[part], out=scratch[part])
-                scratch[part] *= self._mu
-                gradient[part] += scratch[part]
+            for piece in self._pieces:
+                pull = scratch[: piece.stop - piece.start]
+                np.subtract(weights[piece], self._start[piece], out=pull)
+                pull *= self._mu
+                gradient[piece] += pull
         self._clip(gradient)
 
     def _clip(self, gradient: F32) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from edge_client.gradient_terms import GradientTerms
+from edge_client.gradient_terms import PIECE_VALUES, GradientTerms, pieces_of
 from shared.layout import F32
 from shared.messages import LocalWork
 
@@ -33,19 +33,19 @@ class Sgd:
     """What torch's SGD does without dampening; momentum may be Nesterov's."""
 
     def __init__(self, trainable: Sequence[slice], work: LocalWork, start: F32) -> None:
-        self._trainable = tuple(trainable)
+        self._pieces = pieces_of(trainable)
         self._terms, self._decay = GradientTerms(trainable, work, start), _Decay(work)
         self._rate, self._momentum = np.float32(work.learning_rate), np.float32(work.momentum or 0.0)
         self._nesterov = work.nesterov
-        self._scratch = np.empty_like(start)
+        self._scratch = np.empty(PIECE_VALUES, np.float32)
         self._velocity = np.zeros(start.size, np.float32) if work.momentum else None
 
     def step(self, weights: F32, gradient: F32) -> None:
         """Move `weights` in place."""
         self._terms.apply(weights, gradient, self._scratch)
-        for part in self._trainable:
-            velocity = None if self._velocity is None else self._velocity[part]
-            self._step(weights[part], gradient[part], velocity, self._scratch[part])
+        for piece in self._pieces:
+            velocity = None if self._velocity is None else self._velocity[piece]
+            self._step(weights[piece], gradient[piece], velocity, self._scratch[: piece.stop - piece.start])
 
     def _step(self, weights: F32, gradient: F32, velocity: F32 | None, scratch: F32) -> None:
         self._decay.apply(weights, gradient, scratch)
@@ -66,22 +66,24 @@ class Adam:
     """What torch's Adam does, and with decoupled decay its AdamW: D. P. Kingma, J. Ba, Adam, ICLR 2015."""
 
     def __init__(self, trainable: Sequence[slice], work: LocalWork, start: F32) -> None:
-        self._trainable = tuple(trainable)
+        self._pieces = pieces_of(trainable)
         self._terms, self._decay = GradientTerms(trainable, work, start), _Decay(work)
         self._rate, self._epsilon = work.learning_rate, np.float32(work.epsilon)
         self._beta1, self._beta2 = work.beta1, work.beta2
         self._mean, self._square = np.zeros(start.size, np.float32), np.zeros(start.size, np.float32)
-        self._scratch = np.empty_like(start)
+        self._scratch = np.empty(PIECE_VALUES, np.float32)
         self._steps = 0
 
     def step(self, weights: F32, gradient: F32) -> None:
         """Move `weights` in place."""
         self._steps += 1
         self._terms.apply(weights, gradient, self._scratch)
-        for part in self._trainable:
-            self._decay.apply(weights[part], gradient[part], self._scratch[part])
-            self._average(gradient[part], self._mean[part], self._square[part], self._scratch[part])
-            self._move(weights[part], self._mean[part], self._square[part], self._scratch[part])
+        for piece in self._pieces:
+            moved, slope, scratch = weights[piece], gradient[piece], self._scratch[: piece.stop - piece.start]
+            mean, square = self._mean[piece], self._square[piece]
+            self._decay.apply(moved, slope, scratch)
+            self._average(slope, mean, square, scratch)
+            self._move(moved, mean, square, scratch)
 
     def _average(self, gradient: F32, mean: F32, square: F32, scratch: F32) -> None:
         """Take a gradient into both running means."""

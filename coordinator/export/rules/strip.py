@@ -21,7 +21,7 @@ COPY_COLUMNS = 60
 """Copying a value into a strip takes as long as multiplying it with so many columns of a matrix."""
 VECTOR_COLUMNS = 32
 """Fewer columns than a processor's vectors hold take as long as these."""
-MOST_STRIP_BYTES = 1 << 17
+MOST_STRIP_BYTES = 200_000
 """Of one example; what the forward pass keeps for the kernel's gradient."""
 
 

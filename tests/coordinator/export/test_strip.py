@@ -31,8 +31,7 @@ def operators(exported: Exported) -> list[str]:
     return [node.op_type for node in onnx.load_model_from_string(exported.graphs.train).graph.node]
 
 
-@pytest.mark.parametrize("is_kept", [True, False])
-@pytest.mark.parametrize("width", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize(("width", "is_kept"), [(1, True), (2, False), (3, True)])
 @pytest.mark.parametrize("name", LAYERS)
 def test_strips_of_any_width_agree_with_float64_autograd(
     name: str, width: int, is_kept: bool, monkeypatch: pytest.MonkeyPatch
@@ -72,7 +71,7 @@ class Pooled(nn.Module):
 
 @pytest.mark.parametrize("also_unpooled", [False, True])
 @pytest.mark.parametrize("rectified", [False, True])
-@pytest.mark.parametrize(("side", "columns"), [(2, 16), (2, 18), (2, 15), (3, 12), (3, 16)])
+@pytest.mark.parametrize(("side", "columns"), [(2, 16), (2, 15), (3, 12)])
 def test_pooled_strips_agree_with_float64_autograd(
     side: int, columns: int, rectified: bool, also_unpooled: bool
 ) -> None:
