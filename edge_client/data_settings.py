@@ -30,7 +30,7 @@ class SensorSettings(BrokerLogin):
 class DataSourceSettings(BaseModel):
     """Kind of the files in `data`, and what to take of them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     kind: DataKind = Field("recordings", description="what lies in the data folder")
     columns: tuple[str, ...] = Field((), description="columns of a table, or fields of a sample, in the model's order")

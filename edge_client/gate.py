@@ -19,7 +19,7 @@ MEBIBYTE = 1 << 20
 class GateLimits(BaseModel):
     """When a device is left alone; a quantity that the board has no sensor for does not count."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     hottest_celsius: float | None = Field(None, ge=20, le=120, description="temperature above which nothing is trained")
     mains_only: bool = Field(False, description="train only while the board is fed from the mains")

@@ -8,7 +8,6 @@ import numpy as np
 from shared.layout import F32
 from shared.messages import LocalWork
 
-
 PIECE_VALUES = 1 << 15
 """All passes over so many values are made before the next ones: weights, gradient and state stay in a small cache."""
 

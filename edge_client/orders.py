@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from shared.messages import (
+    LATER,
     Count,
     DeclineReason,
     Digest,
@@ -157,8 +158,12 @@ class NeedModel(Answered):
 Order = TrainOrder | EvaluateOrder
 Answer = Trained | Scored | Failed | NeedModel
 
-ORDER: TypeAdapter[TrainOrder | EvaluateOrder] = TypeAdapter(Annotated[Order, Field(discriminator="kind")])
-ANSWER: TypeAdapter[Trained | Scored | Failed | NeedModel] = TypeAdapter(Annotated[Answer, Field(discriminator="kind")])
+ORDER: TypeAdapter[TrainOrder | EvaluateOrder] = TypeAdapter(
+    Annotated[Order, Field(discriminator="kind")], config=LATER
+)
+ANSWER: TypeAdapter[Trained | Scored | Failed | NeedModel] = TypeAdapter(
+    Annotated[Answer, Field(discriminator="kind")], config=LATER
+)
 
 
 def to_line(message: Order | Answer) -> bytes:

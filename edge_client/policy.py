@@ -41,7 +41,7 @@ class Objection:
 class PolicyPart(BaseModel):
     """Root of the policy's tables: frozen; unknown keys, infinities and NaN rejected."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class ReportPolicy(PolicyPart):

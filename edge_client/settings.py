@@ -19,7 +19,7 @@ ENV_PREFIX = "GRADSIEVE_EDGE_"
 class EdgeSettings(BaseModel):
     """Settings of one device, from a TOML file and variables such as `GRADSIEVE_EDGE_NAME`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     broker: BrokerSettings = Field(BrokerSettings(), description="where the MQTT 5 broker is")
     name: str = Field(description="this device, as topic level and common name of its certificate")

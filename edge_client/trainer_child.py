@@ -1,5 +1,8 @@
 """The trainer's own process: orders come in on standard input, one JSON line each, answers go out the same way."""
 
+import edge_client.plain_hashes  # noqa: F401
+
+# isort: split
 import os
 import sys
 import time

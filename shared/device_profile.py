@@ -15,7 +15,7 @@ JOULES_A_WATT_HOUR = 3600.0
 class Battery(BaseModel):
     """A store of energy that training and radio empty, and that a charger fills between two hours of the day."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     capacity_watt_hours: Positive
     idle_watts: Least = Field(0.0, description="drawn all the time")
@@ -30,7 +30,7 @@ class Battery(BaseModel):
 class DeviceProfile(BaseModel):
     """One kind of device. The defaults are a device without limits: it trains and sends in no time."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: str = Field("ideal", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
     share: Positive = Field(1.0, description="its part of the fleet, against the other profiles' shares")

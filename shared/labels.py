@@ -24,7 +24,7 @@ Label = int | F32
 class Targets(BaseModel):
     """Labels that are numbers: float32 of `shape` an example, from the first of `bounds` to the second, if any."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     shape: tuple[Annotated[int, Field(ge=1, le=1 << 16)], ...] = Field(default=(), max_length=4)
     bounds: tuple[FiniteFloat, FiniteFloat] | None = None

@@ -47,7 +47,7 @@ Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600, allow_inf_nan=False)]
 class Message(BaseModel):
     """Root of the control messages: frozen, strict types, unknown fields ignored."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore", defer_build=True)
 
 
 class Birth(Message):
@@ -252,9 +252,13 @@ DeviceEvent = Annotated[Heartbeat | Want | Evaluated | Trouble, Field(discrimina
 
 M = TypeVar("M", bound=Message)
 
-COMMAND: TypeAdapter[TrainCommand | EvaluateCommand | CancelCommand | RebirthCommand] = TypeAdapter(Command)
-DEVICE_STATE: TypeAdapter[Birth | Death] = TypeAdapter(DeviceState)
-DEVICE_EVENT: TypeAdapter[Heartbeat | Want | Evaluated | Trouble] = TypeAdapter(DeviceEvent)
+LATER = ConfigDict(defer_build=True)
+"""Built when first used: a trainer never reads most kinds."""
+COMMAND: TypeAdapter[TrainCommand | EvaluateCommand | CancelCommand | RebirthCommand] = TypeAdapter(
+    Command, config=LATER
+)
+DEVICE_STATE: TypeAdapter[Birth | Death] = TypeAdapter(DeviceState, config=LATER)
+DEVICE_EVENT: TypeAdapter[Heartbeat | Want | Evaluated | Trouble] = TypeAdapter(DeviceEvent, config=LATER)
 COORDINATOR_STATE: TypeAdapter[CoordinatorState] = TypeAdapter(CoordinatorState)
 ROUND_MANIFEST: TypeAdapter[RoundManifest] = TypeAdapter(RoundManifest)
 

@@ -26,7 +26,7 @@ class Preprocessing(BaseModel):
     no sample, nor its close neighbour, is in both.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     kind: Literal["windows"] = "windows"
     channels: int = Field(ge=1, le=4096)
@@ -55,7 +55,7 @@ class ExamplePreprocessing(BaseModel):
     it tests, so that it stays on its side when others come or go.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     kind: Literal["examples"] = "examples"
     shape: tuple[Annotated[int, Field(ge=1, le=1 << 16)], ...] = Field(min_length=1, max_length=4)

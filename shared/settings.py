@@ -21,7 +21,7 @@ LONGEST_PASSWORD = 1024
 class TlsSettings(BaseModel):
     """Files for a TLS connection; certificate and key together make it mutual."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     ca_file: Path = Field(description="PEM file with the certificate authority that signed the broker's certificate")
     cert_file: Path | None = Field(None, description="PEM file with our certificate; its common name is the device")
@@ -37,7 +37,7 @@ class TlsSettings(BaseModel):
 class BrokerLogin(BaseModel):
     """Where an MQTT 5 broker is, and who we are to it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     host: str = Field("127.0.0.1", min_length=1, description="host name or address of the broker")
     port: int = Field(1883, ge=1, le=65535, description="TCP port of the broker's MQTT 5 listener")

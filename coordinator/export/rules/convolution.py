@@ -88,13 +88,15 @@ def gradients(
     if special is not None:
         each = special.input_gradient, special.weight_gradient, special.bias_gradient
         return tuple(gradient(grad) if needed else None for gradient, needed in zip(each, wanted, strict=True))
-    along = input_gradient(g, grad, x, weight, window) if wanted[0] else None
+    # The weight's gradient first: what it needs can go before there is room for the input's.
     if StripConvolution.fits(x, window):
         strips, in_parts = StripConvolution(g, x, weight, window), not wanted[0]
         of_weight = strips.weight_gradient(grad, in_parts) if wanted[1] else None
-        return along, of_weight, strips.bias_gradient(grad, in_parts) if wanted[2] else None
-    of_weight = weight_gradient(g, grad, x, weight, window) if wanted[1] else None
-    return along, of_weight, g.sum(grad, [0, *range(2, grad.rank)]) if wanted[2] else None
+        of_bias = strips.bias_gradient(grad, in_parts) if wanted[2] else None
+    else:
+        of_weight = weight_gradient(g, grad, x, weight, window) if wanted[1] else None
+        of_bias = g.sum(grad, [0, *range(2, grad.rank)]) if wanted[2] else None
+    return input_gradient(g, grad, x, weight, window) if wanted[0] else None, of_weight, of_bias
 
 
 def convolved(g: Graph, x: Operand, weight: Operand, bias: Operand | None, window: Window) -> str:
