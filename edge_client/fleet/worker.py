@@ -9,8 +9,9 @@ from pathlib import Path
 
 from edge_client.data import MemorySource, Recordings
 from edge_client.fleet.examples import FleetExamples
+from edge_client.fleet.model_shelf import ModelShelf
 from edge_client.fleet.slot_file import slot_file
-from edge_client.fleet.slot_room import ModelShelf, SlotRoom
+from edge_client.fleet.slot_room import SlotRoom
 from edge_client.inline_trainer import InlineTrainer
 from edge_client.orders import ORDER, Order, to_line
 from edge_client.task import Task, read_archive
