@@ -17,7 +17,7 @@ from edge_client.actions import Action, DropBundle, ForgetRun, KeepUploadDays, N
 from edge_client.assignment import Assignment, Stage
 from edge_client.consent import Consent
 from edge_client.gate import Decision, Readiness
-from edge_client.inbox import Inbox, Mail, OpenRound
+from edge_client.inbox import Inbox, Mail, OpenRound, RoundOpener, opened_round
 from edge_client.orders import Answer, Failed, NeedModel, Order, PrivacySpent, Scored, Trained, TroubleCode
 from edge_client.outbox import Recovered, StatePaths
 from edge_client.pending import PendingUpdate
@@ -87,13 +87,14 @@ class Session:
         limits: Limits,
         jitter: Callable[[], float],
         consent: Consent,
+        open_round: RoundOpener = opened_round,
     ) -> None:
         self._identity = identity
         self._consent = consent
         self._paths = paths
         self._largest_payload_bytes = limits.largest_payload_bytes
         self._payload_bytes = limits.largest_payload_bytes
-        self._inbox = Inbox(identity.device, identity.topics, trusted)
+        self._inbox = Inbox(identity.device, identity.topics, tuple(trusted), open_round)
         self._presence = Presence(identity, limits.heartbeat_seconds)
         self._troubles = Troubles(self._presence, consent.is_private)
         self._shelf = Shelf(identity, recovered.bundles, limits.largest_object_bytes, jitter)

@@ -4,10 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_client.fleet import model_shelf
 from edge_client.fleet.model_shelf import ModelShelf
+from shared.compression.codec import SparseUpdate
 from shared.compression.dense import DenseCodec
 from shared.compression.plan import Plan
+from shared.compression.registry import decode_frame
 from shared.delta_chain import Link, pack_chain
 from shared.layout import F32, Layout
 from shared.update import base_tag
@@ -41,14 +42,19 @@ def test_devices_that_lag_by_different_rounds_end_at_one_model_and_each_delta_is
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shelf, decoded = ModelShelf(tmp_path / "models"), list[bytes]()
-    decode = model_shelf.decode_frame
-    monkeypatch.setattr(model_shelf, "decode_frame", lambda frame, *rest: decoded.append(frame) or decode(frame, *rest))
+
+    def decode(frame: bytes, layout: Layout, plan: Plan) -> SparseUpdate:
+        decoded.append(frame)
+        return decode_frame(frame, layout, plan)
+
+    monkeypatch.setattr("edge_client.fleet.model_shelf.decode_frame", decode)
     digests, links, model = a_run_of(shelf, 4)
     for lag in (4, 1, 2, 3):
         chain = chain_file(tmp_path, links[-lag:])
         assert shelf.led(digests[-1 - lag], chain, LAYOUT) == digests[-1]
     reached = shelf.get(digests[-1])
-    assert reached is not None and reached.tobytes() == model.tobytes()
+    assert reached is not None
+    assert reached.tobytes() == model.tobytes()
     assert decoded == [link.frame for link in links]
 
 
