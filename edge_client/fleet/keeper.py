@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from edge_client.fleet.slot_file import ACCEPTED, REFUSED, UNSETTLED, SlotFile
@@ -74,15 +73,14 @@ class MemberKeeper:
 
     def pending(self, run: str) -> PendingUpdate | None:
         """The update that still waits for a verdict."""
-        update = self._file.update(self._slot)
-        waits = update is not None and update.run == run and self._file.header(self._slot).verdict == UNSETTLED
-        return update if waits else None
+        update = self._file.unsettled(self._slot)
+        return update if update is not None and update.run == run else None
 
     def settle(self, run: str, server_round: int, accepted: bool) -> None:
         """Record the final verdict."""
         header = self._file.header(self._slot)
         if header.run == run.encode() and header.server_round == server_round:
-            self._file.put_header(self._slot, replace(header, verdict=ACCEPTED if accepted else REFUSED))
+            self._file.put_header(self._slot, header._replace(verdict=ACCEPTED if accepted else REFUSED))
 
     def keep(self, path: Path, content: bytes) -> None:
         """Keep a fetched object until the order that needs it is carried out."""

@@ -1,7 +1,6 @@
 """A slot as what a trainer keeps of a run; its model lies on the shelf of all slots."""
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,18 +31,22 @@ class SlotRoom:
 
 
 class SlotUpdates:
-    """The pending update of a slot."""
+    """The pending update of a slot, for the time of one order: nobody else replaces it meanwhile."""
 
     def __init__(self, file: SlotFile, slot: int) -> None:
         self._file, self._slot = file, slot
+        self._last: PendingUpdate | None = None
 
     def commit(self, update: PendingUpdate, residual: bytes | memoryview) -> None:
         """Replace update and residual."""
         self._file.commit(self._slot, update, residual)
+        self._last = update
 
     def read(self) -> PendingUpdate | None:
         """The last committed update."""
-        return self._file.update(self._slot)
+        if self._last is None:
+            self._last = self._file.update(self._slot)
+        return self._last
 
     def read_residual(self) -> bytes:
         """The residual that goes with it."""
@@ -106,4 +109,4 @@ class SlotModel:
 
     def _hold(self, digest: str) -> None:
         header = self._file.header(self._slot)
-        self._file.put_header(self._slot, replace(header, held=bytes.fromhex(digest)))
+        self._file.put_header(self._slot, header._replace(held=bytes.fromhex(digest)))
