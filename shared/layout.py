@@ -114,9 +114,14 @@ class Layout:
 
     def columns_of(self, indices: I64) -> I64:
         """The columns of the values at flat `indices` int64 `[k]`: int64 `[k]`."""
-        tensor = np.searchsorted(np.array(self.offsets), indices, side="right") - 1
-        widths = np.diff(self.column_starts)
-        return np.asarray(self.column_starts[tensor] + (indices - np.array(self.offsets)[tensor]) % widths[tensor])
+        starts, widths = self._starts_and_widths
+        tensor = starts.searchsorted(indices, side="right") - 1
+        return np.asarray(self.column_starts[tensor] + (indices - starts[tensor]) % widths[tensor])
+
+    @cached_property
+    def _starts_and_widths(self) -> tuple[I64, I64]:
+        """Where each tensor begins, and how many columns it has: int64 `[tensors]` both."""
+        return np.array(self.offsets[:-1]), np.diff(self.column_starts)
 
     @cached_property
     def digest(self) -> bytes:

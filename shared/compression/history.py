@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Self
 
 import numpy as np
@@ -57,8 +58,7 @@ class SendHistory:
         blocks = np.diff(np.searchsorted(sent, layout.block_starts))
         columns = np.bincount(layout.columns_of(sent), minlength=layout.num_columns)
         repeats = np.zeros((2, RECENT_FRAMES), np.int64)
-        for age, before in enumerate(self.recent):
-            repeats[:, age] = len(np.intersect1d(before, sent, assume_unique=True)), len(before)
+        repeats[:, : len(self.recent)] = self._sent_again(sent), [len(before) for before in self.recent]
         kept = sent if LEAST_GAP * len(sent) <= layout.size else sent[:0]
         return type(self)(
             _faded(self.blocks, blocks),
@@ -67,6 +67,15 @@ class SendHistory:
             (kept, *self.recent[: RECENT_FRAMES - 1]),
             hashlib.sha256(self.tag + np.ascontiguousarray(sent, "<i8").tobytes()).digest()[:TAG_BYTES],
         )
+
+    def _sent_again(self, sent: I64) -> I64:
+        """How many values of each recent frame are among rising indices `sent` int64 `[k]`: int64 `[frames]`."""
+        if not self.recent or not len(sent):
+            return np.zeros(len(self.recent), np.int64)
+        before, ends = np.concatenate(self.recent), [0, *accumulate(len(indices) for indices in self.recent)]
+        again = np.zeros(len(before) + 1, np.int64)
+        np.cumsum(sent.take(sent.searchsorted(before), mode="clip") == before, out=again[1:])
+        return np.diff(again[ends])
 
     def to_bytes(self) -> bytes:
         """All that is to be saved: counts, the number and lengths of recent frames, their indices, the tag."""

@@ -1,6 +1,7 @@
 """The round plan of the sieve: a byte budget and the predicted density class of every block, as integers."""
 
 import hashlib
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Self
@@ -82,7 +83,9 @@ class Plan:
 
     def knowing(self, history: SendHistory | None) -> "Plan":
         """The same plan for a client whose history both ends know."""
-        return replace(self, history=history)
+        other = copy(self)  # and not a plan that is checked anew; a digest that is known already stays so
+        object.__setattr__(other, "history", history)
+        return other
 
     def within(self, budget_bytes: int) -> "Plan":
         """The same plan with another budget, which the receiver need not know."""
