@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Self
 
 import numpy as np
@@ -91,18 +91,17 @@ class SendHistory:
         at = 4 * sum(parts)
         if len(data) < at + 4 + TAG_BYTES:
             raise DecodeError(f"{len(data)} bytes are no history of sends of this layout: forget it and begin anew")
-        blocks, columns, repeats = np.split(
-            np.frombuffer(data, "<u4", sum(parts)).astype(np.int64), np.cumsum(parts[:2])
-        )
+        counts, ends = np.frombuffer(data, "<u4", sum(parts)).astype(np.int64), [*accumulate(parts)]
         words = np.frombuffer(data[at : len(data) - TAG_BYTES], np.uint8)
         count = int(words[:4].view("<u4")[0])
         if len(words) % 4 or count > RECENT_FRAMES or len(words) < 4 + 4 * count:
             raise DecodeError(f"a history of {count} frames in {len(data)} bytes: forget it and begin anew")
-        lengths = words[4 : 4 + 4 * count].view("<u4").astype(np.int64)
+        cuts = [0, *accumulate(words[4 : 4 + 4 * count].view("<u4").tolist())]
         recent = words[4 + 4 * count :].view("<u4").astype(np.int64)
-        if int(lengths.sum()) != len(recent) or int(recent.max(initial=0)) >= layout.size:
+        if cuts[-1] != len(recent) or int(recent.max(initial=0)) >= layout.size:
             raise DecodeError("the history of sends names values beyond the layout: forget it and begin anew")
-        frames = tuple(np.split(recent, np.cumsum(lengths)[:-1])) if count else ()
+        frames = tuple(recent[start:end] for start, end in pairwise(cuts))
+        blocks, columns, repeats = (counts[start:end] for start, end in pairwise([0, *ends]))
         return cls(blocks, columns, repeats.reshape(2, -1), frames, data[-TAG_BYTES:])
 
 
