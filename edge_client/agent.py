@@ -130,8 +130,10 @@ class Agent:
     def step(self, longest_wait_seconds: float) -> TransportEvent | None:
         """Wait for one event, at most so long, and do all that is due; returns the event."""
         self._look_at_the_board()
-        wait_seconds = min(longest_wait_seconds, self._session.next_wake() - self._clock())
-        event = self._transport.receive(max(0.0, wait_seconds))
+        wait_seconds = longest_wait_seconds
+        if wait_seconds > 0:
+            wait_seconds = max(0.0, min(wait_seconds, self._session.next_wake() - self._clock()))
+        event = self._transport.receive(wait_seconds)
         if event is not None:
             self._perform(self._session.on_event(event, self._clock()))
         for answer in self._trainer.poll():

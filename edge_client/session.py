@@ -198,8 +198,10 @@ class Session:
 
     def next_wake(self) -> float:
         """When `tick` has something to do; infinity for never."""
-        deadlines = [assignment.deadline for assignment in self._assignments.values()]
-        return min(self._presence.next_wake(), self._uploads.next_wake(), self._shelf.next_wake(), *deadlines)
+        wake = min(self._presence.next_wake(), self._uploads.next_wake(), self._shelf.next_wake())
+        for assignment in self._assignments.values():
+            wake = min(wake, assignment.deadline)
+        return wake
 
     def _link_down(self, reason: str) -> None:
         if reason != self._link_fault:  # said once, not at every attempt to reconnect
@@ -365,10 +367,12 @@ class Session:
 
     def _submit(self, assignment: Assignment, opened: OpenRound, now: float) -> None:
         files = self._shelf.take(assignment, opened)
-        order = assignment.order(opened.manifest, files, self._identity.device, self._paths, now, self._consent.rules)
+        received = {name: self._paths.received(assignment.run, name) for name in files}
+        bundle = self._paths.bundle(opened.manifest.bundle.digest)
+        order = assignment.order(opened.manifest, received, self._identity.device, bundle, now, self._consent.rules)
         self._errand = _Errand(order)
         self._enter(assignment, Stage.TRAINING if assignment.trains else Stage.EVALUATING)
-        self._do([SubmitOrder(order, {self._paths.received(order.run, name): files[name] for name in files})])
+        self._do([SubmitOrder(order, {received[name]: content for name, content in files.items()})])
 
     def _enter(self, assignment: Assignment, stage: Stage) -> None:
         if assignment.stage is not stage:

@@ -14,19 +14,20 @@ class SharedObjects:
 
     def __init__(self, root: Path) -> None:
         self.paths = StatePaths(root)
-        self._objects = root / "objects"
-        self._objects.mkdir(parents=True, exist_ok=True)
+        self._folder = root / "objects"
+        self._folder.mkdir(parents=True, exist_ok=True)
         (root / "bundles").mkdir(exist_ok=True)
-        self._written: set[str] = set()
+        self._written = set[str]()
+        self._objects = dict[bytes, str]()
 
-    def keep(self, content: bytes) -> Path:
-        """The file with this content."""
-        digest = hashlib.sha256(content).hexdigest()
-        path = self._objects / digest
-        if digest not in self._written:
+    def keep(self, content: bytes) -> str:
+        """The path of the file with this content."""
+        digest = hashlib.sha256(content).digest()
+        if digest not in self._objects:
+            path = self._folder / digest.hex()
             path.write_bytes(content)
-            self._written.add(digest)
-        return path
+            self._objects[digest] = str(path)
+        return self._objects[digest]
 
     def keep_bundle(self, digest: str, archive: bytes) -> None:
         """Keep a verified bundle where orders look for it."""
@@ -88,7 +89,7 @@ class MemberKeeper:
 
     def shared(self, path: str) -> str:
         """The file that all devices share for what was kept as `path`."""
-        return str(self._objects.keep(self._received.pop(path)))
+        return self._objects.keep(self._received.pop(path))
 
     def held(self) -> str | None:
         """The digest of the model that the device holds."""
