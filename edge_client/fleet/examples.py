@@ -51,13 +51,20 @@ class _Arrays:
         self._ends = np.load(folder / "ends.npy")
 
     def split(self, slot: int) -> Split:
-        """The examples of the device in this slot, copied."""
+        """The examples of the device in this slot, copied but for training examples that lie together."""
         begin = int(self._ends[slot - 1, 1]) if slot else 0
         train, test = self._cut(begin, *self._ends[slot].tolist())
-        return Split(self._x[train], self._y[train], self._x[test], self._y[test])
+        return Split(_taken(self._x, train), _taken(self._y, train), self._x[test], self._y[test])
 
     def _cut(self, begin: int, middle: int, end: int) -> tuple[np.ndarray, np.ndarray]:
         return self._rows[begin:middle], self._rows[middle:end]
+
+
+def _taken(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """These rows of an array; where they follow each other, as they are, for batches of them are copied anyway."""
+    first, last = (int(rows[0]), int(rows[-1])) if len(rows) else (0, -1)
+    together = last - first == len(rows) - 1 and bool((rows[1:] > rows[:-1]).all())
+    return array[first : last + 1] if together else array[rows]
 
 
 def _mapped(path: Path) -> np.ndarray:

@@ -55,10 +55,11 @@ class SendHistory:
 
     def after(self, sent: I64, layout: Layout) -> Self:
         """The history once the coordinator has accepted a frame with values at rising indices `sent` int64 `[k]`."""
-        blocks = np.diff(np.searchsorted(sent, layout.block_starts))
+        first = sent.searchsorted(layout.block_starts)
+        blocks = first[1:] - first[:-1]
         columns = np.bincount(layout.columns_of(sent), minlength=layout.num_columns)
         repeats = np.zeros((2, RECENT_FRAMES), np.int64)
-        repeats[:, : len(self.recent)] = self._sent_again(sent), [len(before) for before in self.recent]
+        repeats[:, : len(self.recent)] = self._sent_again(sent, layout), [len(before) for before in self.recent]
         kept = sent if LEAST_GAP * len(sent) <= layout.size else sent[:0]
         return type(self)(
             _faded(self.blocks, blocks),
@@ -68,14 +69,16 @@ class SendHistory:
             hashlib.sha256(self.tag + np.ascontiguousarray(sent, "<i8").tobytes()).digest()[:TAG_BYTES],
         )
 
-    def _sent_again(self, sent: I64) -> I64:
+    def _sent_again(self, sent: I64, layout: Layout) -> I64:
         """How many values of each recent frame are among rising indices `sent` int64 `[k]`: int64 `[frames]`."""
-        if not self.recent or not len(sent):
-            return np.zeros(len(self.recent), np.int64)
-        before, ends = np.concatenate(self.recent), [0, *accumulate(len(indices) for indices in self.recent)]
-        again = np.zeros(len(before) + 1, np.int64)
-        np.cumsum(sent.take(sent.searchsorted(before), mode="clip") == before, out=again[1:])
-        return np.diff(again[ends])
+        if not self.recent:
+            return np.zeros(0, np.int64)
+        is_sent = np.zeros(layout.size, np.bool_)
+        is_sent[sent] = True
+        ends = [0, *accumulate(len(indices) for indices in self.recent)]
+        again = np.zeros(ends[-1] + 1, np.int64)
+        is_sent[np.concatenate(self.recent)].cumsum(out=again[1:])
+        return again[ends[1:]] - again[ends[:-1]]
 
     def to_bytes(self) -> bytes:
         """All that is to be saved: counts, the number and lengths of recent frames, their indices, the tag."""

@@ -83,7 +83,8 @@ class Plan:
 
     def knowing(self, history: SendHistory | None) -> "Plan":
         """The same plan for a client whose history both ends know."""
-        other = copy(self)  # and not a plan that is checked anew; a digest that is known already stays so
+        _ = self.digest  # worked out once, and not by each plan that is made of this one
+        other = copy(self)
         object.__setattr__(other, "history", history)
         return other
 
