@@ -61,16 +61,21 @@ class SlotFile:
         self.slots, self._rooms = slots, _rooms(sizes)
         *self._parts, capacity = accumulate(self._rooms, initial=HEADER_BYTES)
         self._slot_bytes = -(-capacity // PAGE_BYTES) * PAGE_BYTES
+        self._last = bytes(HEADER_BYTES), SlotHeader()
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         os.ftruncate(self._descriptor, slots * self._slot_bytes)
 
     def header(self, slot: int) -> SlotHeader:
         """A slot's header; that of a slot never written says nothing."""
-        return SlotHeader.unpack(os.pread(self._descriptor, HEADER_BYTES, slot * self._slot_bytes))
+        found = os.pread(self._descriptor, HEADER_BYTES, slot * self._slot_bytes)
+        if found != self._last[0]:  # an order looks at one header many times
+            self._last = found, SlotHeader.unpack(found)
+        return self._last[1]
 
     def put_header(self, slot: int, header: SlotHeader) -> None:
         """Replace a slot's header."""
-        os.pwrite(self._descriptor, header.pack(), slot * self._slot_bytes)
+        self._last = header.pack(), header
+        os.pwrite(self._descriptor, self._last[0], slot * self._slot_bytes)
 
     def commit(self, slot: int, update: PendingUpdate, residual: bytes | memoryview) -> None:
         """Replace the slot's update and raw float32 residual; it is unsettled from here on.
