@@ -107,7 +107,10 @@ class Admission:
             update, key_values = self._values(frame, plan)
         except DecodeError as error:
             return _refused(f"malformed: {error}")
-        return self._implausible(update) or Admitted(self._facts(unpacked, object_bytes, update, key_values), update)
+        length = norm(update)
+        if not length <= self._largest_norm:  # so put, it is true of NaN too
+            return _refused(f"norm {length:.3g} is above the {self._largest_norm:.3g} that this round takes")
+        return Admitted(self._facts(unpacked, object_bytes, update, key_values, length), update)
 
     def _values(self, frame: bytes, plan: Plan) -> tuple[SparseUpdate, int]:
         """What a frame delivers, and how many values of it are in a key region."""
@@ -115,13 +118,9 @@ class Admission:
             return decode_regions(frame, self._layout, plan)
         return codec_by_wire_id(frame[0]).decode(frame, self._layout, plan), 0
 
-    def _implausible(self, update: SparseUpdate) -> Ruling | None:
-        length = norm(update)
-        if not length <= self._largest_norm:  # so put, it is true of NaN too
-            return _refused(f"norm {length:.3g} is above the {self._largest_norm:.3g} that this round takes")
-        return None
-
-    def _facts(self, unpacked: UpdateObject, object_bytes: int, update: SparseUpdate, key_values: int) -> UpdateFacts:
+    def _facts(
+        self, unpacked: UpdateObject, object_bytes: int, update: SparseUpdate, key_values: int, length: float
+    ) -> UpdateFacts:
         header, frame = unpacked.header, unpacked.frame
         return UpdateFacts(
             examples=header.examples,
@@ -135,7 +134,7 @@ class Admission:
             sparse_values=len(update.indices) - key_values,
             threshold=header.threshold,
             values_by_tensor=tuple(np.diff(np.searchsorted(update.indices, self._layout.offsets)).tolist()),
-            norm=norm(update),
+            norm=length,
         )
 
 

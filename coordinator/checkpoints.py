@@ -42,6 +42,10 @@ class CheckpointStore:
         for left_over in folder.glob("*.tmp"):
             left_over.unlink()
 
+    def wants(self, server_round: int) -> bool:
+        """True: a run may have to go on after any round."""
+        return True
+
     def save(self, server_round: int, tensors: Tensors, facts: dict[str, str]) -> str:
         """Write a checkpoint that survives a power cut from here on, and return its name.
 

@@ -8,7 +8,6 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Literal, Self
 
@@ -147,7 +146,7 @@ class Journal:
                     return Ruling(Verdict.DONE) if same else Ruling(Verdict.DUPLICATE, "another update counts already")
                 if not self._takes_updates(run, server_round):
                     return Ruling(Verdict.STALE_ROUND, f"round {server_round} of run {run} is not open")
-                row = (*key, digest, json.dumps(asdict(facts)), self._clock())
+                row = (*key, digest, facts.to_json(), self._clock())
                 sql("INSERT INTO accepted VALUES (?, ?, ?, ?, ?, ?)", row)
                 sql("INSERT INTO content VALUES (?, ?, ?, ?)", (*key, content))
         except RunError:

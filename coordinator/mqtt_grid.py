@@ -21,7 +21,7 @@ from coordinator.flower_compat import (
 )
 from coordinator.intake import Intake
 from coordinator.link import Link
-from coordinator.offer_record import CLIENT_RECORD, offer_from_record
+from coordinator.offer_record import CLIENT_RECORD, config_record, manifest_from_record, offer_from_record
 from shared.errors import BrokerUnreachable, MessageError, RunError
 from shared.messages import EvaluateCommand, Evaluated, RoundManifest, TrainCommand, Trouble
 from shared.verdicts import Ruling, Verdict
@@ -197,21 +197,25 @@ class MqttGrid(Grid):
         set_message_id(message, message_id)
         with self._link.changed:
             device = self._device_of(message.metadata.dst_node_id)
-            offer = offer_from_record(message.content)
-            pending = Pending(message_id, device, message, expires, offer.manifest if offer else None)
+            manifest = manifest_from_record(message.content)
+            pending = Pending(message_id, device, message, expires, manifest)
             self._pending[message_id] = pending
             self._open.setdefault(device, {})[message_id] = pending
-            if offer is None:
+            if manifest is None:
                 self._link.send_object(device, message_to_bytes(message))
             else:
-                if self._announced != (offer.manifest.run, offer.manifest.server_round):
-                    self._link.publisher.announce(offer)
-                    self._announced = (offer.manifest.run, offer.manifest.server_round)
+                self._announce(manifest, message.content)
                 if self._answered(pending):
                     self._close(message_id)
                 else:
                     self._command(pending)
         return message_id
+
+    def _announce(self, manifest: RoundManifest, content: RecordDict) -> None:
+        """Publish a round's offer, with the first of its messages."""
+        if self._announced != (manifest.run, manifest.server_round) and (offer := offer_from_record(content)):
+            self._link.publisher.announce(offer)
+            self._announced = (manifest.run, manifest.server_round)
 
     def _command(self, pending: Pending) -> None:
         manifest, seconds = pending.manifest, pending.expires - self._clock()
@@ -219,8 +223,8 @@ class MqttGrid(Grid):
             return
         kind = TrainCommand if pending.category == "train" else EvaluateCommand
         command = kind(run=manifest.run, server_round=manifest.server_round, seconds=round(seconds, 1))
-        if isinstance(command, TrainCommand) and CLIENT_RECORD in pending.message.content.config_records:
-            own = pending.message.content.config_records[CLIENT_RECORD]
+        own = config_record(pending.message.content, CLIENT_RECORD)
+        if isinstance(command, TrainCommand) and own is not None:
             command = command.model_copy(update={"history": str(own["history"])})
         self._link.command(pending.device, command)
 

@@ -97,6 +97,10 @@ class UpdateFacts:
     values_by_tensor: tuple[int, ...]
     norm: float
 
+    def to_json(self) -> str:
+        """As they are kept: an object with a key for each."""
+        return json.dumps({name: getattr(self, name) for name in self.__slots__})
+
 
 @dataclass(frozen=True, slots=True)
 class UpdateRecord:

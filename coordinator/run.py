@@ -208,7 +208,9 @@ class Run:
 
     def _close(self, server_round: int, figures: dict[str, float]) -> None:
         model = self.strategy.model
-        name = self._checkpoints.save(server_round, self.strategy.state(), {"base": model.base or ""})
+        name = ""
+        if self._checkpoints.wants(server_round):
+            name = self._checkpoints.save(server_round, self.strategy.state(), {"base": model.base or ""})
         figures |= {"delta_bytes": float(len(model.delta))} | self._traffic()
         self.journal.close_round(self.id, server_round, model.digest, name, figures)
         self._on_closed(self.journal.round(self.id, server_round))

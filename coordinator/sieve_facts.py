@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Self
 
-import numpy as np
-
 from shared.compression.codec import SparseUpdate
 from shared.layout import I64, Layout
 
@@ -19,4 +17,5 @@ class SieveFacts:
     @classmethod
     def of(cls, update: SparseUpdate, layout: Layout, threshold: float) -> Self:
         """The facts of a decoded update; a `threshold` of 0 means that it is not known."""
-        return cls(np.diff(np.searchsorted(update.indices, layout.block_starts)), threshold)
+        first = update.indices.searchsorted(layout.block_starts)
+        return cls(first[1:] - first[:-1], threshold)

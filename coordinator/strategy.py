@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -136,7 +137,7 @@ class SieveStrategy(Strategy):
             if reply.has_error():
                 self.tally.failures.append(reply.error.reason or "")
                 continue
-            record = reply.content.config_records["update"]
+            record = cast(ConfigRecord, reply.content["update"])
             update = UpdateObject.unpack(bytes(record["content"]))  # type: ignore[arg-type]  # always bytes: the grid's
             gathered.add(str(record["device"]), update)
             self._count(update.header)

@@ -6,7 +6,8 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -23,10 +24,10 @@ from edge_client.actions import (
     Subscribe,
     Unsubscribe,
 )
+from edge_client.checks import Checks
 from edge_client.consent import Consent
-from edge_client.data_size import recorded_bytes
 from edge_client.gate import Reading, decide
-from edge_client.memory import SHARED_WITH_AGENT_BYTES, available_bytes, peak_rss_bytes
+from edge_client.memory import peak_rss_bytes
 from edge_client.orders import Answer, Failed, Order, Trained, failed
 from edge_client.pending import PendingUpdate
 from edge_client.policy import Policy
@@ -36,24 +37,20 @@ from edge_client.settings import EdgeSettings
 from edge_client.state_keeper import StateKeeper
 from edge_client.supervisor import Supervisor, Unsupervised
 from edge_client.trainer import Trainer
-from shared.bundle import open_bundle
 from shared.errors import BrokerUnreachable, BundleError, SignatureError
 from shared.messages import LONGEST_REASON, MOST_REASONS, Heartbeat, dump
-from shared.signing import VerifyKey
 from shared.tcp_bytes import TcpBytes
 from shared.topics import Topics
 from shared.transport import Connected, Disconnected, Publication, Transport, TransportEvent
 
 log = logging.getLogger(__name__)
 
-BundleCheck = Callable[[bytes, Sequence[VerifyKey], int, int | None, int], object]
-"""What `shared.bundle.open_bundle` does: raises `BundleError` or `SignatureError` where an archive is refused."""
-
 LONGEST_WAIT_SECONDS = 1.0
 READING_SECONDS = 10.0
 """Time between two looks at the board's sensors."""
 
 
+@cache
 def agent_version() -> str:
     """The program's name and version, as a birth states them."""
     try:
@@ -82,7 +79,7 @@ class Agent:
         read_board: Callable[[], Reading] = Reading,
         tcp_bytes: Callable[[], TcpBytes | None] = lambda: None,
         supervisor: Supervisor | None = None,
-        check_bundle: BundleCheck = open_bundle,
+        checks: Checks = Checks(),  # noqa: B008  frozen
     ) -> None:
         self._settings = settings
         self._outbox = outbox
@@ -91,14 +88,16 @@ class Agent:
         self._clock = clock
         self._tcp_bytes = tcp_bytes
         self._supervisor = supervisor or Unsupervised()
-        self._open_bundle = check_bundle
+        self._checks = checks
         self._read_board, self._next_reading = read_board, -math.inf
         self._trusted = settings.signer_keys()
         self._identity = Identity(settings.name, Topics(settings.topic_root), outbox.next_connection(), agent_version())
         limits = Limits(settings.broker.max_chunk_bytes, settings.largest_bundle_bytes, settings.heartbeat_seconds)
         consent = Consent(policy, outbox.upload_days(), wall_clock, settings.gate.hottest_celsius)
         recovered = outbox.recover(private=consent.is_private)
-        self._session = Session(self._identity, self._trusted, outbox.paths, recovered, limits, jitter, consent)
+        self._session = Session(
+            self._identity, self._trusted, outbox.paths, recovered, limits, jitter, consent, checks.open_round
+        )
 
     @property
     def phase(self) -> str:
@@ -131,8 +130,10 @@ class Agent:
     def step(self, longest_wait_seconds: float) -> TransportEvent | None:
         """Wait for one event, at most so long, and do all that is due; returns the event."""
         self._look_at_the_board()
-        wait_seconds = min(longest_wait_seconds, self._session.next_wake() - self._clock())
-        event = self._transport.receive(max(0.0, wait_seconds))
+        wait_seconds = longest_wait_seconds
+        if wait_seconds > 0:
+            wait_seconds = max(0.0, min(wait_seconds, self._session.next_wake() - self._clock()))
+        event = self._transport.receive(wait_seconds)
         if event is not None:
             self._perform(self._session.on_event(event, self._clock()))
         for answer in self._trainer.poll():
@@ -215,23 +216,13 @@ class Agent:
     def _check_bundle(self, digest: str, archive: bytes) -> str | None:
         """Keep a good bundle; returns why a bad one is refused."""
         try:
-            self._open_bundle(
-                archive,
-                self._trusted,
-                self._settings.largest_bundle_bytes,
-                self._room_for_trainer(),
-                recorded_bytes(self._settings.data, self._settings.data_source),
-            )
+            self._checks.bundle(archive, self._trusted, self._settings, self._trainer.resident_bytes())
             self._outbox.keep_bundle(digest, archive)
         except (BundleError, SignatureError) as error:
             return str(error)
         except OSError as error:
             return f"the bundle cannot be stored: {error}"
         return None
-
-    def _room_for_trainer(self) -> int:
-        """What a trainer process may have resident: one that runs already lets go of what it holds."""
-        return available_bytes() + SHARED_WITH_AGENT_BYTES + self._trainer.resident_bytes()
 
     def _submit(self, order: Order, files: Mapping[Path, bytes]) -> Iterable[Action]:
         """Hand over an order with all its files; with one missing the trainer would take that of the round before."""

@@ -1,12 +1,12 @@
 """One command on its way: what it still waits for, and the order it becomes when all is here."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
+from pathlib import Path
 from typing import Literal
 
 from edge_client.orders import EvaluateOrder, LocalRules, Order, TrainOrder
-from edge_client.outbox import StatePaths
 from shared.delta_chain import LARGEST_HISTORY_BYTES, Step, since, unpack_history
 from shared.errors import FrameError
 from shared.messages import BlobRef, EvaluateCommand, RoundManifest, TrainCommand
@@ -124,23 +124,22 @@ class Assignment:
     def order(
         self,
         manifest: RoundManifest,
-        files: Collection[str],
+        received: Mapping[str, Path],
         device: str,
-        paths: StatePaths,
+        bundle: Path,
         now: float,
         rules: LocalRules,
     ) -> Order:
-        """What the trainer is asked by the device's `rules`, with the received `files` and the time that is left."""
-        received = {name: str(paths.received(self.run, name)) for name in files}
-        bundle = str(paths.bundle(manifest.bundle.digest))
+        """What the trainer is asked by the device's `rules`, with the received files and the time that is left."""
+        files = {name: str(path) for name, path in received.items()}
         seconds = max(0.001, (self.deadline - now) * TRAINING_SHARE)
         if not self.trains:
             return EvaluateOrder(
                 run=self.run,
                 server_round=self.server_round,
-                bundle=bundle,
-                model=received.get("model"),
-                chain=received.get("chain"),
+                bundle=str(bundle),
+                model=files.get("model"),
+                chain=files.get("chain"),
                 target=manifest.model.digest,
                 seconds=seconds,
                 rules=rules,
@@ -150,11 +149,11 @@ class Assignment:
             run=self.run,
             server_round=self.server_round,
             device=device,
-            bundle=bundle,
-            model=received.get("model"),
-            chain=received.get("chain"),
+            bundle=str(bundle),
+            model=files.get("model"),
+            chain=files.get("chain"),
             target=manifest.model.digest,
-            plan=received.get("plan"),
+            plan=files.get("plan"),
             work=manifest.work,
             evaluate=manifest.work.evaluate,
             history=history,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from edge_client.actions import Note, Subscribe, Unsubscribe
 from edge_client.presence import Identity
 from shared.blobs import BlobAssembly
-from shared.errors import DigestMismatch, FrameError, MessageError
+from shared.errors import DigestMismatch, FrameError
 from shared.messages import BlobRef, Want, dump
 from shared.transport import Publication
 
@@ -44,6 +44,11 @@ class Fetcher:
         self._repeats = 0
         self._wake = math.inf
 
+    @property
+    def fetches(self) -> bool:
+        """Whether anything is wanted."""
+        return bool(self._wanted)
+
     def want(self, ref: BlobRef, now: float) -> list[FetchNews]:
         """Fetch an object, after those that were wanted before; asking again changes nothing."""
         if ref.digest in self._wanted:
@@ -71,11 +76,7 @@ class Fetcher:
 
     def is_chunk(self, topic: str) -> bool:
         """True for the topic of any chunk, awaited or not."""
-        try:
-            self._identity.topics.parse_blob(topic)
-        except MessageError:
-            return False
-        return True
+        return self._identity.topics.chunk_of(topic) is not None
 
     def receive(self, topic: str, content: bytes, now: float) -> list[FetchNews]:
         """Keep an awaited chunk; raises `FrameError` or `DigestMismatch` and starts over when it is not what is due."""

@@ -25,6 +25,7 @@ class HeardDeltas:
 
     def __init__(self) -> None:
         self._heard: list[_Heard] = []
+        self._size_bytes = 0
 
     def hear(self, opened: OpenRound) -> None:
         """Keep the delta that is attached to a manifest, if there is one and it is new."""
@@ -35,14 +36,15 @@ class HeardDeltas:
         if frame is None or (self._heard and self._heard[-1].target == manifest.model.digest):
             return
         self._heard.append(_Heard(manifest.base, manifest.model.digest, manifest.delta.digest, frame))
+        self._size_bytes += len(frame)
         while len(self._heard) > MOST_HEARD or self._size_bytes >= min(MOST_HEARD_BYTES, manifest.model.size):
-            del self._heard[0]
+            self._forget(1)
 
     def reached(self, model: str) -> None:
         """The trainer holds this model now: what leads to it is not needed again."""
         targets = [heard.target for heard in self._heard]
         if model in targets:
-            del self._heard[: targets.index(model) + 1]
+            self._forget(targets.index(model) + 1)
 
     def leading_to(self, model: str) -> list[Link]:
         """The longest unbroken row of deltas whose last one gives `model`, oldest first."""
@@ -57,6 +59,7 @@ class HeardDeltas:
         """The delta with this digest, if it is here."""
         return next((heard.frame for heard in self._heard if heard.digest == digest), None)
 
-    @property
-    def _size_bytes(self) -> int:
-        return sum(len(heard.frame) for heard in self._heard)
+    def _forget(self, count: int) -> None:
+        """Drop so many, the oldest first."""
+        self._size_bytes -= sum(len(heard.frame) for heard in self._heard[:count])
+        del self._heard[:count]

@@ -1,7 +1,7 @@
 """What the coordinator says to a device, believed only when signed by a trusted key for that very topic."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from shared.errors import DigestMismatch, MessageError
@@ -33,6 +33,9 @@ class OpenRound:
     signer: str = ""
 
 
+RoundOpener = Callable[[Sequence[VerifyKey], str, bytes], OpenRound]
+"""What `opened_round` does: a function of its arguments and nothing else, so that its result may be kept."""
+
 Mail = TrainCommand | EvaluateCommand | CancelCommand | RebirthCommand | CoordinatorState | OpenRound
 
 
@@ -42,19 +45,25 @@ class Inbox:
 
     device: str
     topics: Topics
-    trusted: Sequence[VerifyKey]
+    trusted: tuple[VerifyKey, ...]
+    open_round: RoundOpener
 
     def open(self, topic: str, payload: bytes) -> Mail:
         """The message in a sealed payload; raises `RemoteError` for what is unsigned, altered or malformed."""
-        body, signer = open_signed(self.trusted, topic, payload)
         if topic == self.topics.command(self.device):
-            return parse(COMMAND, body)
+            return parse(COMMAND, open_signed(self.trusted, topic, payload)[0])
         if topic == self.topics.coordinator_state():
-            return parse(COORDINATOR_STATE, body)
-        opened = replace(_open_round(body), signer=signer.hex)
+            return parse(COORDINATOR_STATE, open_signed(self.trusted, topic, payload)[0])
+        opened = self.open_round(self.trusted, topic, payload)
         if topic != self.topics.round_manifest(opened.manifest.run):
             raise MessageError(f"the manifest of run {opened.manifest.run} came on topic {topic[:120]!r}")
         return opened
+
+
+def opened_round(trusted: Sequence[VerifyKey], topic: str, payload: bytes) -> OpenRound:
+    """The manifest that one of the `trusted` keys sealed for `topic`; raises `RemoteError` for anything else."""
+    body, signer = open_signed(trusted, topic, payload)
+    return replace(_open_round(body), signer=signer.hex)
 
 
 def _open_round(body: bytes) -> OpenRound:

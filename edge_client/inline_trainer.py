@@ -38,7 +38,7 @@ from shared.errors import (
     SettingsError,
     TrainerError,
 )
-from shared.layout import F32
+from shared.layout import F32, Layout
 from shared.messages import DeclineReason
 
 TROUBLES: dict[type[Exception], TroubleCode] = {
@@ -81,6 +81,7 @@ class InlineTrainer:
         self._work, self._score = work, score or score_locally
         self._answers: list[Answer] = []
         self._loaded: tuple[str, Task] | None = None
+        self._planned: tuple[bytes, Layout, Plan] | None = None
 
     def submit(self, order: Order) -> None:
         """Do the work of `order`; its answer waits for `poll`."""
@@ -105,7 +106,7 @@ class InlineTrainer:
 
     def close(self) -> None:
         """Forget sessions and data."""
-        self._loaded = None
+        self._loaded = self._planned = None
 
     def _carry_out(self, order: Order, deadline: float) -> Answer:
         room = self._room(order.run)
@@ -139,7 +140,7 @@ class InlineTrainer:
         result = self._work(
             order,
             task,
-            Plan.from_bytes(plan, task.layout) if plan else None,
+            self._plan(plan, task.layout) if plan else None,
             model,
             carried_over(store, task.layout, work.codec, order.server_round, private=terms is not None),
             allotment,
@@ -165,6 +166,12 @@ class InlineTrainer:
         return _trained(update).model_copy(
             update={"privacy": spent, "ended_by": allotment.ended_by, "label_counts": result.label_counts}
         )
+
+    def _plan(self, data: bytes, layout: Layout) -> Plan:
+        """The plan in `data`; where many orders of a round come here they all have the same."""
+        if self._planned is None or self._planned[0] != data or self._planned[1] is not layout:
+            self._planned = data, layout, Plan.from_bytes(data, layout)
+        return self._planned[2]
 
     def _load(self, archive: Path) -> Task:
         if self._loaded is None or self._loaded[0] != archive.stem:

@@ -33,11 +33,15 @@ MOST_LABELS = 256
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What the codec keeps from earlier rounds, how many rounds were missed since, and the sends that were accepted."""
+    """What the codec keeps from earlier rounds, how many rounds were missed since, and the sends that were accepted.
+
+    `saved` are the bytes that these sends were read from, where they were.
+    """
 
     memory: ClientMemory
     missed_rounds: int = 0
     history: SendHistory | None = None
+    saved: bytes = b""
 
     def history_for(self, order: TrainOrder, layout: Layout) -> SendHistory | None:
         """The history to sieve by: the coordinator's, an empty one where this device has another, None without any."""
@@ -138,7 +142,10 @@ def sieved(
         threshold=encoded.threshold,
     )
     kept = layout.without_frozen(remembered(carried.memory, update, encoded).state)
-    before = b"" if history is None else history.to_bytes()
+    if history is carried.history and carried.saved:
+        before = carried.saved
+    else:
+        before = b"" if history is None else history.to_bytes()
     after = None if history is None else history_after(history, encoded.frame, encoded.delivered.indices, layout)
     return LocalResult(UpdateObject(header, encoded.frame).pack(), facts.steps, kept, before, after)
 
@@ -166,7 +173,7 @@ def carried_over(
     try:
         accepted = store.verdict_on(last) is not False
         if accepted and (known := store.history()):
-            return Carried(memory, missed_rounds, SendHistory.from_bytes(known, layout))
+            return Carried(memory, missed_rounds, SendHistory.from_bytes(known, layout), known)
         return _settled(last, memory, missed_rounds, accepted, layout)
     except RemoteError as error:
         log.warning("what run %s sent last cannot be read and is forgotten: %s", last.run, error)

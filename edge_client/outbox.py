@@ -38,7 +38,7 @@ class StatePaths:
 
     def bundle(self, digest: str) -> Path:
         """A verified bundle's archive."""
-        return self.root / "bundles" / f"{digest}.gsb"
+        return self.root.joinpath("bundles", f"{digest}.gsb")
 
     @property
     def upload_days(self) -> Path:
@@ -47,11 +47,11 @@ class StatePaths:
 
     def run(self, run: str) -> Path:
         """The folder of a run."""
-        return self.root / "runs" / run
+        return self.root.joinpath("runs", run)
 
     def received(self, run: str, what: str) -> Path:
         """An object that was fetched for the open round of `run`: its `model` or `plan`, or the `chain` of deltas."""
-        return self.run(run) / f"received-{what}.bin"
+        return self.root.joinpath("runs", run, f"received-{what}.bin")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from edge_client.actions import Action, DropBundle, ForgetRun, KeepUploadDays, N
 from edge_client.assignment import Assignment, Stage
 from edge_client.consent import Consent
 from edge_client.gate import Decision, Readiness
-from edge_client.inbox import Inbox, Mail, OpenRound
+from edge_client.inbox import Inbox, Mail, OpenRound, RoundOpener, opened_round
 from edge_client.orders import Answer, Failed, NeedModel, Order, PrivacySpent, Scored, Trained, TroubleCode
 from edge_client.outbox import Recovered, StatePaths
 from edge_client.pending import PendingUpdate
@@ -87,13 +87,14 @@ class Session:
         limits: Limits,
         jitter: Callable[[], float],
         consent: Consent,
+        open_round: RoundOpener = opened_round,
     ) -> None:
         self._identity = identity
         self._consent = consent
         self._paths = paths
         self._largest_payload_bytes = limits.largest_payload_bytes
         self._payload_bytes = limits.largest_payload_bytes
-        self._inbox = Inbox(identity.device, identity.topics, trusted)
+        self._inbox = Inbox(identity.device, identity.topics, tuple(trusted), open_round)
         self._presence = Presence(identity, limits.heartbeat_seconds)
         self._troubles = Troubles(self._presence, consent.is_private)
         self._shelf = Shelf(identity, recovered.bundles, limits.largest_object_bytes, jitter)
@@ -197,8 +198,10 @@ class Session:
 
     def next_wake(self) -> float:
         """When `tick` has something to do; infinity for never."""
-        deadlines = [assignment.deadline for assignment in self._assignments.values()]
-        return min(self._presence.next_wake(), self._uploads.next_wake(), self._shelf.next_wake(), *deadlines)
+        wake = min(self._presence.next_wake(), self._uploads.next_wake(), self._shelf.next_wake())
+        for assignment in self._assignments.values():
+            wake = min(wake, assignment.deadline)
+        return wake
 
     def _link_down(self, reason: str) -> None:
         if reason != self._link_fault:  # said once, not at every attempt to reconnect
@@ -364,10 +367,12 @@ class Session:
 
     def _submit(self, assignment: Assignment, opened: OpenRound, now: float) -> None:
         files = self._shelf.take(assignment, opened)
-        order = assignment.order(opened.manifest, files, self._identity.device, self._paths, now, self._consent.rules)
+        received = {name: self._paths.received(assignment.run, name) for name in files}
+        bundle = self._paths.bundle(opened.manifest.bundle.digest)
+        order = assignment.order(opened.manifest, received, self._identity.device, bundle, now, self._consent.rules)
         self._errand = _Errand(order)
         self._enter(assignment, Stage.TRAINING if assignment.trains else Stage.EVALUATING)
-        self._do([SubmitOrder(order, {self._paths.received(order.run, name): files[name] for name in files})])
+        self._do([SubmitOrder(order, {received[name]: content for name, content in files.items()})])
 
     def _enter(self, assignment: Assignment, stage: Stage) -> None:
         if assignment.stage is not stage:

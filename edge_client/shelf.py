@@ -113,6 +113,8 @@ class Shelf:
 
     def retain(self, assignments: Iterable[Assignment], now: float) -> list[Action]:
         """Drop and stop fetching what no assignment needs."""
+        if not self._objects and not self._fetcher.fetches:  # as after most inputs
+            return []
         needed = {
             part.ref.digest
             for assignment in assignments

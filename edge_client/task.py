@@ -26,7 +26,8 @@ class Task:
     """
 
     def __init__(self, bundle: Bundle, source: DataSource) -> None:
-        manifest, self._source = bundle.manifest, source
+        manifest = bundle.manifest
+        self._source, self._live = source, _live(source)
         check_version(onnxruntime.__version__, manifest.minimum_onnxruntime)
         self._split: tuple[int, Split] | None = None
         try:
@@ -42,7 +43,7 @@ class Task:
     def with_source(self, source: DataSource) -> Self:
         """The same task on other data: sessions are shared."""
         other = copy(self)
-        other._source, other._split = source, None
+        other._source, other._live, other._split = source, _live(source), None
         return other
 
     def with_runtime(self, runtime: Runtime) -> Self:
@@ -53,18 +54,23 @@ class Task:
 
     def with_split(self, split: Split) -> Self:
         """The same task on these very examples: sessions are shared."""
-        other = copy(self)
-        other._split = 0, split
+        other = object.__new__(type(self))  # as `copy` does it, which takes long to find out how
+        other.__dict__ |= self.__dict__ | {"_split": (0, split)}
         return other
 
     @property
     def split(self) -> Split:
         """The examples to train and to test on; of a source that changes, as it is now."""
-        revision = self._source.revision() if isinstance(self._source, LiveSource) else 0
+        revision = self._live.revision() if self._live else 0
         if self._split is None or self._split[0] != revision:
             self._split = None  # two of them may be more than there is memory for
             self._split = revision, _split(self._source.load(), self._preprocessing)
         return self._split[1]
+
+
+def _live(source: DataSource) -> LiveSource | None:
+    """The source, where it changes; asking what a protocol asks takes long, so it is asked once."""
+    return source if isinstance(source, LiveSource) else None
 
 
 def _split(found: Recordings, preprocessing: Preprocessing | ExamplePreprocessing) -> Split:

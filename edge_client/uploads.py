@@ -103,6 +103,8 @@ class Uploads:
 
     def next_wake(self) -> float:
         """When `tick` has something to do; infinity for never."""
+        if not self._uploads:
+            return math.inf
         wakes = [upload.sender.next_wake() for upload in self._uploads.values() if upload.sender]
         return min((wake for wake in wakes if wake is not None), default=math.inf)
 

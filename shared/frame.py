@@ -35,6 +35,9 @@ class FrameKind(IntEnum):
     """A signature and what it covers."""
 
 
+KINDS = frozenset(FrameKind)
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """An unpacked envelope whose checksum held."""
@@ -59,7 +62,7 @@ def unpack_frame(data: bytes) -> Frame:
     version, kind = version_and_kind >> 4, version_and_kind & 0xF
     if version != VERSION:
         raise FrameError(f"frame: version {version} is not spoken here, only {VERSION}: update the older end")
-    if kind not in FrameKind.__members__.values():
+    if kind not in KINDS:
         raise FrameError(f"frame: kind {kind} is unknown in version {VERSION}")
     body = reader.take(reader.varint(len(data), "length"), "length")
     checksum = int.from_bytes(reader.take(_CRC_BYTES, "checksum"), "little")

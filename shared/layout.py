@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Self
@@ -34,7 +35,7 @@ class TensorSpec:
     @property
     def size(self) -> int:
         """Number of values."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,14 @@ class Layout:
 
     def columns_of(self, indices: I64) -> I64:
         """The columns of the values at flat `indices` int64 `[k]`: int64 `[k]`."""
-        tensor = np.searchsorted(np.array(self.offsets), indices, side="right") - 1
-        widths = np.diff(self.column_starts)
-        return np.asarray(self.column_starts[tensor] + (indices - np.array(self.offsets)[tensor]) % widths[tensor])
+        starts, widths = self._starts_and_widths
+        tensor = starts.searchsorted(indices, side="right") - 1
+        return np.asarray(self.column_starts[tensor] + (indices - starts[tensor]) % widths[tensor])
+
+    @cached_property
+    def _starts_and_widths(self) -> tuple[I64, I64]:
+        """Where each tensor begins, and how many columns it has: int64 `[tensors]` both."""
+        return np.array(self.offsets[:-1]), np.diff(self.column_starts)
 
     @cached_property
     def digest(self) -> bytes:
@@ -163,10 +169,13 @@ class Layout:
 
     def split(self, vector: F32) -> dict[str, F32]:
         """Views of the flat `[size]` vector by tensor name, each in its own shape."""
-        return {
-            tensor.name: vector[start : start + tensor.size].reshape(tensor.shape)
-            for tensor, start in zip(self.tensors, self.offsets, strict=False)
-        }
+        return {name: vector[part].reshape(shape) for name, part, shape in self._parts}
+
+    @cached_property
+    def _parts(self) -> tuple[tuple[str, slice, tuple[int, ...]], ...]:
+        """Name, place and shape of each tensor."""
+        ends = itertools.pairwise(self.offsets)
+        return tuple((t.name, slice(*both), t.shape) for t, both in zip(self.tensors, ends, strict=True))
 
     def join(self, arrays: dict[str, F32]) -> F32:
         """The flat float32 `[size]` vector of named arrays; raises `MessageError` where one does not fit."""

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -47,7 +48,7 @@ class VerifyKey:
     def verifies(self, signature: bytes, content: bytes) -> bool:
         """True if this key's private half signed `content`."""
         try:
-            Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, content)
+            _public_key(self.raw).verify(signature, content)
         except InvalidSignature:
             return False
         return True
@@ -119,6 +120,11 @@ def open_signed(trusted: Sequence[VerifyKey], topic: str, payload: bytes) -> tup
             "give this device the coordinator's public key (--trust)"
         )
     return body, signer
+
+
+@lru_cache(maxsize=16)
+def _public_key(raw: bytes) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(raw)
 
 
 def _covered(topic: str, body: bytes) -> bytes:

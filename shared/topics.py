@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from shared.errors import MessageError
 
 DEFAULT_ROOT = "gs"
+CHUNK_LEVELS = re.compile(r"([0-9a-f]{16})/([0-9]{1,6})")
 DEVICE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}")
 """A device's name is also its topic level and the common name of its certificate."""
 
@@ -86,10 +87,16 @@ class Topics:
 
     def parse_blob(self, topic: str) -> tuple[str, int]:
         """The 16 digest digits and chunk index of a blob topic; raises `MessageError` for any other topic."""
-        match = re.fullmatch(rf"{re.escape(self._top)}/pub/blob/([0-9a-f]{{16}})/([0-9]{{1,6}})", topic)
-        if match is None:
+        chunk = self.chunk_of(topic)
+        if chunk is None:
             raise MessageError(f"not a blob topic of root {self.root!r}: {topic[:120]!r}")
-        return match[1], int(match[2])
+        return chunk
+
+    def chunk_of(self, topic: str) -> tuple[str, int] | None:
+        """The same, and None for any other topic: what a device asks of all that it receives."""
+        above = f"{self._top}/pub/blob/"
+        match = CHUNK_LEVELS.fullmatch(topic, len(above)) if topic.startswith(above) else None
+        return None if match is None else (match[1], int(match[2]))
 
 
 def check_device_name(name: str) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from coordinator.admission import dense_object_bytes
-from coordinator.checkpoints import CheckpointStore
 from coordinator.emulation.fleet_process import FleetProcess
 from coordinator.emulation.fleet_transport import FleetTransport
+from coordinator.emulation.last_checkpoints import LastCheckpoints
 from coordinator.emulation.preparation import DATA_FOLDER, Preparation, Prepared, Request
 from coordinator.emulation.stepped_link import SteppedLink
 from coordinator.intake import Intake
@@ -100,7 +100,7 @@ def emulated_run(
             with closing(_link(transport, key, strategy)) as link:
                 grid = MqttGrid(link, intake=intake, grace_seconds=job.fleet.grace_seconds, clock=transport.clock)
                 link.start(grid)
-                checkpoints = CheckpointStore(folder.checkpoints)
+                checkpoints = LastCheckpoints(folder.checkpoints, job.rounds)
                 run = Run(job, strategy, journal, checkpoints, link, grid, intake, on_progress, on_closed)
                 run.await_devices(len(prepared.names), SETTLE_SECONDS)
                 yield EmulatedRun(run, process, transport)

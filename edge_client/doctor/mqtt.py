@@ -9,7 +9,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_client.doctor.conversation import Conversation
 from edge_client.doctor.finding import Finding
-from edge_client.inbox import Inbox
+from edge_client.inbox import Inbox, opened_round
 from edge_client.presence import Identity
 from edge_client.settings import EdgeSettings
 from shared.errors import DeadlineExceeded, RemoteError, SettingsError, TransportError
@@ -83,7 +83,7 @@ class _Rights:
     def __init__(self, settings: EdgeSettings, talk: Conversation) -> None:
         self._settings, self._talk = settings, talk
         self._topics = Topics(settings.topic_root)
-        self._inbox = Inbox(settings.name, self._topics, settings.signer_keys())
+        self._inbox = Inbox(settings.name, self._topics, settings.signer_keys(), opened_round)
 
     def examine(self) -> Sequence[Finding]:
         """Subscribe, speak, and hear."""

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from edge_client.fleet.slot_file import ACCEPTED, REFUSED, UNSETTLED, SlotFile
@@ -15,19 +14,20 @@ class SharedObjects:
 
     def __init__(self, root: Path) -> None:
         self.paths = StatePaths(root)
-        self._objects = root / "objects"
-        self._objects.mkdir(parents=True, exist_ok=True)
+        self._folder = root / "objects"
+        self._folder.mkdir(parents=True, exist_ok=True)
         (root / "bundles").mkdir(exist_ok=True)
-        self._written: set[str] = set()
+        self._written = set[str]()
+        self._objects = dict[bytes, str]()
 
-    def keep(self, content: bytes) -> Path:
-        """The file with this content."""
-        digest = hashlib.sha256(content).hexdigest()
-        path = self._objects / digest
-        if digest not in self._written:
+    def keep(self, content: bytes) -> str:
+        """The path of the file with this content."""
+        digest = hashlib.sha256(content).digest()
+        if digest not in self._objects:
+            path = self._folder / digest.hex()
             path.write_bytes(content)
-            self._written.add(digest)
-        return path
+            self._objects[digest] = str(path)
+        return self._objects[digest]
 
     def keep_bundle(self, digest: str, archive: bytes) -> None:
         """Keep a verified bundle where orders look for it."""
@@ -74,15 +74,14 @@ class MemberKeeper:
 
     def pending(self, run: str) -> PendingUpdate | None:
         """The update that still waits for a verdict."""
-        update = self._file.update(self._slot)
-        waits = update is not None and update.run == run and self._file.header(self._slot).verdict == UNSETTLED
-        return update if waits else None
+        update = self._file.unsettled(self._slot)
+        return update if update is not None and update.run == run else None
 
     def settle(self, run: str, server_round: int, accepted: bool) -> None:
         """Record the final verdict."""
         header = self._file.header(self._slot)
         if header.run == run.encode() and header.server_round == server_round:
-            self._file.put_header(self._slot, replace(header, verdict=ACCEPTED if accepted else REFUSED))
+            self._file.put_header(self._slot, header._replace(verdict=ACCEPTED if accepted else REFUSED))
 
     def keep(self, path: Path, content: bytes) -> None:
         """Keep a fetched object until the order that needs it is carried out."""
@@ -90,7 +89,7 @@ class MemberKeeper:
 
     def shared(self, path: str) -> str:
         """The file that all devices share for what was kept as `path`."""
-        return str(self._objects.keep(self._received.pop(path)))
+        return self._objects.keep(self._received.pop(path))
 
     def held(self) -> str | None:
         """The digest of the model that the device holds."""

@@ -6,7 +6,7 @@ import time
 
 from edge_client.fleet.crossing import CrossedTransport, Crossing
 from edge_client.fleet.member import Site
-from edge_client.fleet.roster import checked_once, members_of
+from edge_client.fleet.roster import checks_once, members_of
 from edge_client.fleet.slot_file import slot_file
 from edge_client.fleet.workforce import Workforce
 from edge_client.fleet.world import World
@@ -29,7 +29,7 @@ class LiveFleet:
         self._crossing = Crossing(brief.broker)
         self._closed = False
         jitter = random.Random(brief.seed)  # noqa: S311  spreads retries, keeps no secret
-        site = Site(self._world, workforce, checked_once, brief.example_flops, brief.began_seconds)
+        site = Site(self._world, workforce, checks_once(), brief.example_flops, brief.began_seconds)
         self.members = members_of(
             brief, slot_file(brief), site, lambda name: CrossedTransport(self._crossing, name, jitter)
         )

@@ -9,7 +9,7 @@ import socket
 from edge_client.fleet.air import Air, Lane, Port
 from edge_client.fleet.live import LiveFleet
 from edge_client.fleet.member import Site
-from edge_client.fleet.roster import checked_once, members_of
+from edge_client.fleet.roster import checks_once, members_of
 from edge_client.fleet.slot_file import slot_file
 from edge_client.fleet.workforce import Workforce
 from edge_client.fleet.world import World
@@ -31,7 +31,7 @@ class EmulatedFleet:
         self.world = World()
         self.air = Air(self.world)
         self.coordinator = Port(self.air, COORDINATOR, Lane(), Lane(), lambda: None)
-        site = Site(self.world, workforce, checked_once, brief.example_flops, brief.began_seconds, self.air)
+        site = Site(self.world, workforce, checks_once(), brief.example_flops, brief.began_seconds, self.air)
         self.members = members_of(brief, slot_file(brief), site)
         self._asked = 0
 

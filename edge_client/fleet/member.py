@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from edge_client.agent import Agent, BundleCheck
+from edge_client.agent import Agent
+from edge_client.checks import Checks
 from edge_client.fleet.air import Air, Lane
 from edge_client.fleet.air import Port as EmulatedPort
 from edge_client.fleet.charge import Charge
@@ -30,7 +31,7 @@ class Site:
 
     world: World
     workforce: Workforce
-    check_bundle: BundleCheck
+    checks: Checks
     example_flops: float
     began_seconds: float
     air: Air | None = None
@@ -172,7 +173,7 @@ class Member:
             clock=clock,
             wall_clock=self._wall_clock,
             read_board=self._read_board,
-            check_bundle=self.site.check_bundle,
+            checks=self.site.checks,
         )
 
     def _now(self) -> float:

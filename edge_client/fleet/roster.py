@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+from edge_client.checks import Checks
 from edge_client.fleet.keeper import MemberKeeper, SharedObjects
 from edge_client.fleet.member import Member, Port, Site
 from edge_client.fleet.slot_file import SlotFile
 from edge_client.gate import GateLimits
+from edge_client.inbox import opened_round
 from edge_client.settings import EdgeSettings
 from shared.bundle import open_bundle
 from shared.device_profile import DeviceProfile, dealt
@@ -16,6 +18,9 @@ from shared.signing import VerifyKey
 
 HEARTBEAT_SECONDS = 3600.0
 """Devices on an emulated broker die by an event and never by silence, so a sign of life is all but needless."""
+
+MOST_KEPT = 4
+"""Bundles and manifests that are not checked anew: those of the runs that are under way."""
 
 
 def members_of(
@@ -55,13 +60,17 @@ def _settings(template: EdgeSettings, name: str, profile: DeviceProfile) -> Edge
     return template.model_copy(update=own)
 
 
-@lru_cache(maxsize=4)
-def _opened(archive: bytes, trusted: tuple[VerifyKey, ...], largest_bytes: int) -> None:
-    open_bundle(archive, trusted, largest_bytes, available_memory_bytes=None)
+def checks_once() -> Checks:
+    """A board's checks, made once for all boards that are sent the same and trust the same keys.
 
+    They are functions of these bytes and keys, but for the room for a bundle, which is not emulated.
+    """
 
-def checked_once(
-    archive: bytes, trusted: Sequence[VerifyKey], largest_bytes: int, available_bytes: int | None, data_bytes: int
-) -> None:
-    """Check a bundle as a board does, once for all boards that trust the same keys; room for it is not emulated."""
-    _opened(archive, tuple(trusted), largest_bytes)
+    @lru_cache(maxsize=MOST_KEPT)
+    def opened(archive: bytes, trusted: tuple[VerifyKey, ...], largest_bytes: int) -> None:
+        open_bundle(archive, trusted, largest_bytes, available_memory_bytes=None)
+
+    def check(archive: bytes, trusted: Sequence[VerifyKey], settings: EdgeSettings, trainer_bytes: int) -> None:
+        opened(archive, tuple(trusted), settings.largest_bundle_bytes)
+
+    return Checks(check, lru_cache(maxsize=MOST_KEPT)(opened_round))

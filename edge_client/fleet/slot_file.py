@@ -8,9 +8,9 @@ ten thousand residuals cost the disk cache alone. The file is sparse, so what is
 
 import os
 import struct
-from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from edge_client.pending import PendingUpdate
 from shared.errors import TrainerError
@@ -18,13 +18,16 @@ from shared.fleet_brief import FleetBrief, Sizes
 
 HEADER_BYTES = 256
 FIELDS = struct.Struct("<32s32s32sQIIIIIIBB")
+NO_DIGEST = bytes(32)
 PAGE_BYTES = 4096
 SLOTS = "slots.bin"
+RESIDUAL, AFTER = 3, 4
+"""Numbers of a slot's parts behind the header, of which the first three are the update's."""
+
 UNSETTLED, ACCEPTED, REFUSED = 0, 1, 2
 
 
-@dataclass(frozen=True, slots=True)
-class SlotHeader:
+class SlotHeader(NamedTuple):
     """What a slot says of itself: run, digests of the kept model and of the update's base (empty: none), lengths."""
 
     run: bytes = b""
@@ -42,45 +45,37 @@ class SlotHeader:
 
     def pack(self) -> bytes:
         """The header's bytes."""
-        return FIELDS.pack(
-            self.run,
-            self.held,
-            self.base,
-            self.server_round,
-            self.steps,
-            self.object_bytes,
-            self.plan_bytes,
-            self.history_bytes,
-            self.residual_bytes,
-            self.after_bytes,
-            self.verdict,
-            self.noised,
-        ).ljust(HEADER_BYTES, b"\0")
+        return FIELDS.pack(*self).ljust(HEADER_BYTES, b"\0")
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         """The header in a slot's first bytes."""
-        run, held, base, *numbers = FIELDS.unpack(data[: FIELDS.size])
-        return cls(run.rstrip(b"\0"), held if any(held) else b"", base if any(base) else b"", *numbers)
+        run, held, base, *numbers = FIELDS.unpack_from(data)
+        return cls(run.rstrip(b"\0"), b"" if held == NO_DIGEST else held, b"" if base == NO_DIGEST else base, *numbers)
 
 
 class SlotFile:
     """The file, open in this process; any process may open it again."""
 
     def __init__(self, path: Path, slots: int, sizes: Sizes) -> None:
-        self._sizes, self.slots = sizes, slots
-        capacity = HEADER_BYTES + sum(_rooms(sizes))
+        self.slots, self._rooms = slots, _rooms(sizes)
+        *self._parts, capacity = accumulate(self._rooms, initial=HEADER_BYTES)
         self._slot_bytes = -(-capacity // PAGE_BYTES) * PAGE_BYTES
+        self._last = bytes(HEADER_BYTES), SlotHeader()
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         os.ftruncate(self._descriptor, slots * self._slot_bytes)
 
     def header(self, slot: int) -> SlotHeader:
         """A slot's header; that of a slot never written says nothing."""
-        return SlotHeader.unpack(os.pread(self._descriptor, HEADER_BYTES, slot * self._slot_bytes))
+        found = os.pread(self._descriptor, HEADER_BYTES, slot * self._slot_bytes)
+        if found != self._last[0]:  # an order looks at one header many times
+            self._last = found, SlotHeader.unpack(found)
+        return self._last[1]
 
     def put_header(self, slot: int, header: SlotHeader) -> None:
         """Replace a slot's header."""
-        os.pwrite(self._descriptor, header.pack(), slot * self._slot_bytes)
+        self._last = header.pack(), header
+        os.pwrite(self._descriptor, self._last[0], slot * self._slot_bytes)
 
     def commit(self, slot: int, update: PendingUpdate, residual: bytes | memoryview) -> None:
         """Replace the slot's update and raw float32 residual; it is unsettled from here on.
@@ -89,13 +84,11 @@ class SlotFile:
         """
         residual = memoryview(residual).cast("B")
         parts: tuple[bytes | memoryview, ...] = (update.object, update.plan, update.history, residual)
-        starts = self._starts(slot)
-        for part, (start, room_bytes) in zip(parts, starts, strict=False):
-            if len(part) > room_bytes:
+        for number, part in enumerate(parts):
+            if len(part) > (room_bytes := self._rooms[number]):
                 raise TrainerError(f"{len(part)} bytes to keep for an emulated device, there is room for {room_bytes}")
-            os.pwrite(self._descriptor, part, start)
-        header = replace(
-            self.header(slot),
+            os.pwrite(self._descriptor, part, self._start(slot, number))
+        header = self.header(slot)._replace(
             run=update.run.encode(),
             base=bytes.fromhex(update.base),
             server_round=update.server_round,
@@ -112,14 +105,18 @@ class SlotFile:
 
     def update(self, slot: int) -> PendingUpdate | None:
         """The slot's last committed update, settled or not."""
+        return self._update(slot, self.header(slot))
+
+    def unsettled(self, slot: int) -> PendingUpdate | None:
+        """The slot's last committed update, if no verdict on it was recorded."""
         header = self.header(slot)
+        return self._update(slot, header) if header.verdict == UNSETTLED else None
+
+    def _update(self, slot: int, header: SlotHeader) -> PendingUpdate | None:
         if not header.run or not header.base:
             return None
         lengths = (header.object_bytes, header.plan_bytes, header.history_bytes)
-        sent, plan, history = (
-            os.pread(self._descriptor, length, start)
-            for length, (start, _) in zip(lengths, self._starts(slot), strict=False)
-        )
+        sent, plan, history = (self._read(slot, number, length) for number, length in enumerate(lengths))
         return PendingUpdate(
             header.run.decode(),
             header.server_round,
@@ -133,16 +130,16 @@ class SlotFile:
 
     def residual(self, slot: int) -> bytes:
         """The raw float32 residual that goes with the slot's update."""
-        return os.pread(self._descriptor, self.header(slot).residual_bytes, self._starts(slot)[3][0])
+        return self._read(slot, RESIDUAL, self.header(slot).residual_bytes)
 
     def keep_history(self, slot: int, after: bytes) -> None:
         """Keep the sends as they are once the slot's update is accepted."""
-        os.pwrite(self._descriptor, after, self._starts(slot)[4][0])
-        self.put_header(slot, replace(self.header(slot), after_bytes=len(after)))
+        os.pwrite(self._descriptor, after, self._start(slot, AFTER))
+        self.put_header(slot, self.header(slot)._replace(after_bytes=len(after)))
 
     def history(self, slot: int) -> bytes:
         """What `keep_history` kept since the last commit."""
-        return os.pread(self._descriptor, self.header(slot).after_bytes, self._starts(slot)[4][0])
+        return self._read(slot, AFTER, self.header(slot).after_bytes)
 
     def clear(self, slot: int) -> None:
         """Forget what the slot holds."""
@@ -152,13 +149,11 @@ class SlotFile:
         """Close the file."""
         os.close(self._descriptor)
 
-    def _starts(self, slot: int) -> list[tuple[int, int]]:
-        """Where each part of a slot begins, and how many bytes it may have."""
-        at, starts = slot * self._slot_bytes + HEADER_BYTES, []
-        for room_bytes in _rooms(self._sizes):
-            starts.append((at, room_bytes))
-            at += room_bytes
-        return starts
+    def _start(self, slot: int, part: int) -> int:
+        return slot * self._slot_bytes + self._parts[part]
+
+    def _read(self, slot: int, part: int, length: int) -> bytes:
+        return os.pread(self._descriptor, length, self._start(slot, part)) if length else b""
 
 
 def _rooms(sizes: Sizes) -> tuple[int, ...]:

@@ -1,90 +1,17 @@
-"""A slot as what a trainer keeps of a run, and the models that all slots share."""
+"""A slot as what a trainer keeps of a run; its model lies on the shelf of all slots."""
 
 import hashlib
-import os
-from collections import OrderedDict
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from edge_client.fleet.model_shelf import ModelShelf
 from edge_client.fleet.slot_file import ACCEPTED, UNSETTLED, SlotFile
-from edge_client.model_file import digest_of
 from edge_client.pending import PendingUpdate
 from edge_client.room import KeptModel, UpdateStore
 from shared.bundle import Growth
-from shared.compression.plan import Plan
-from shared.compression.registry import decode_frame
-from shared.delta_chain import since, unpack_chain
-from shared.errors import DecodeError, DigestMismatch, FrameError
-from shared.growth import grow
+from shared.errors import DigestMismatch
 from shared.layout import F32, Layout
-
-MOST_MODELS = 40
-"""Models that a process keeps at hand; the others lie on disk, named by their digest."""
-
-
-class ModelShelf:
-    """The models of a run by digest, each worked out once and kept for all devices that hold it."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
-        self._models: OrderedDict[str, F32] = OrderedDict()
-        self._led: dict[tuple[str, str], str | None] = {}
-        self._grown: dict[int, str] = {}
-
-    def get(self, digest: str) -> F32 | None:
-        """The model with this digest, read-only float32, if anybody here ever had it."""
-        if digest in self._models:
-            self._models.move_to_end(digest)
-            return self._models[digest]
-        path = self._folder / digest
-        return self._hold(digest, np.fromfile(path, "<f4")) if path.exists() else None
-
-    def put(self, model: F32) -> str:
-        """Keep a model; returns its digest."""
-        digest = digest_of(model)
-        path = self._folder / digest
-        if not path.exists():
-            temporary = path.with_name(f"{digest}.{os.getpid()}")
-            model.tofile(temporary)
-            os.replace(temporary, path)
-        self._hold(digest, model)
-        return digest
-
-    def grown(self, growth: Growth, layout: Layout) -> str:
-        """The digest of the first model that devices grow by this seed."""
-        if growth.seed not in self._grown:
-            self._grown[growth.seed] = self.put(grow(growth, layout))
-        return self._grown[growth.seed]
-
-    def led(self, held: str, chain: Path, layout: Layout) -> str | None:
-        """The digest of what the deltas in a file named by its content lead to from `held`; None where to nothing."""
-        key = held, chain.name
-        if key not in self._led:
-            self._led[key] = self._lead(held, chain, layout)
-        return self._led[key]
-
-    def _lead(self, held: str, chain: Path, layout: Layout) -> str | None:
-        base = self.get(held)
-        if base is None:
-            return None
-        try:
-            links = since(unpack_chain(chain.read_bytes()), held)
-            model = base.copy()
-            for link in links:
-                decode_frame(link.frame, layout, Plan(budget_bytes=max(len(link.frame), 1))).add_to(model)
-        except (FrameError, DecodeError):
-            return None
-        return self.put(model) if links else None
-
-    def _hold(self, digest: str, model: F32) -> F32:
-        model.flags.writeable = False
-        self._models[digest] = model
-        if len(self._models) > MOST_MODELS:
-            self._models.popitem(last=False)
-        return model
 
 
 class SlotRoom:
@@ -104,18 +31,22 @@ class SlotRoom:
 
 
 class SlotUpdates:
-    """The pending update of a slot."""
+    """The pending update of a slot, for the time of one order: nobody else replaces it meanwhile."""
 
     def __init__(self, file: SlotFile, slot: int) -> None:
         self._file, self._slot = file, slot
+        self._last: PendingUpdate | None = None
 
     def commit(self, update: PendingUpdate, residual: bytes | memoryview) -> None:
         """Replace update and residual."""
         self._file.commit(self._slot, update, residual)
+        self._last = update
 
     def read(self) -> PendingUpdate | None:
         """The last committed update."""
-        return self._file.update(self._slot)
+        if self._last is None:
+            self._last = self._file.update(self._slot)
+        return self._last
 
     def read_residual(self) -> bytes:
         """The residual that goes with it."""
@@ -178,4 +109,4 @@ class SlotModel:
 
     def _hold(self, digest: str) -> None:
         header = self._file.header(self._slot)
-        self._file.put_header(self._slot, replace(header, held=bytes.fromhex(digest)))
+        self._file.put_header(self._slot, header._replace(held=bytes.fromhex(digest)))

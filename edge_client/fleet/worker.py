@@ -4,13 +4,13 @@ Lines come in as `slot seconds-a-step order` and go out as `slot answer`, order 
 """
 
 import socket
-from collections.abc import Callable
 from pathlib import Path
 
 from edge_client.data import MemorySource, Recordings
 from edge_client.fleet.examples import FleetExamples
+from edge_client.fleet.model_shelf import ModelShelf
 from edge_client.fleet.slot_file import slot_file
-from edge_client.fleet.slot_room import ModelShelf, SlotRoom
+from edge_client.fleet.slot_room import SlotRoom
 from edge_client.inline_trainer import InlineTrainer
 from edge_client.orders import ORDER, Order, to_line
 from edge_client.task import Task, read_archive
@@ -23,47 +23,50 @@ NO_DATA = MemorySource(Recordings([], []))
 class StepClock:
     """A clock that a trainer looks at once before it begins and once before each step: so long does a step take."""
 
-    def __init__(self, step_seconds: float) -> None:
+    def __init__(self) -> None:
+        self._step_seconds, self._looks = 0.0, 0
+
+    def begin(self, step_seconds: float) -> None:
+        """Another order is about to be submitted, of a device that takes so long for a step."""
         self._step_seconds, self._looks = step_seconds, 0
 
     def __call__(self) -> float:
-        """Seconds since the trainer began."""
+        """Seconds since the order began."""
         self._looks += 1
         return max(0, self._looks - 2) * self._step_seconds
 
 
 class Worker:
-    """Carries out orders for the devices of a brief."""
+    """Carries out orders for the devices of a brief, all with one trainer: it is whichever device has the order."""
 
     def __init__(self, brief: FleetBrief) -> None:
-        self._state = brief.state
         self._file = slot_file(brief)
         self._shelf = ModelShelf(brief.state / "models")
         self._examples = FleetExamples(brief.data, brief.data_kind, brief.names)
         self._tasks: dict[str, Task] = {}
         self._module = brief.torch_module
+        self._slot, self._clock = 0, StepClock()
+        self._trainer = InlineTrainer(
+            brief.state,
+            NO_DATA,
+            self._clock,
+            celsius=lambda: None,
+            room=lambda run: SlotRoom(self._file, self._slot, self._shelf),
+            load=self._task,
+        )
 
     def carry_out(self, slot: int, step_seconds: float, order: Order) -> bytes:
         """The answer's line."""
-        trainer = InlineTrainer(
-            self._state,
-            NO_DATA,
-            StepClock(step_seconds),
-            celsius=lambda: None,
-            room=lambda run: SlotRoom(self._file, slot, self._shelf),
-            load=self._loader(slot),
-        )
-        trainer.submit(order)
-        return to_line(trainer.poll()[0])
+        self._slot = slot
+        self._clock.begin(step_seconds)
+        self._trainer.submit(order)
+        return to_line(self._trainer.poll()[0])
 
-    def _loader(self, slot: int) -> Callable[[Path], Task]:
-        def load(archive: Path) -> Task:
-            digest = archive.stem
-            if digest not in self._tasks:
-                self._tasks = {digest: self._made(Task(read_archive(archive), NO_DATA))}
-            return self._examples.of(self._tasks[digest], digest, slot)
-
-        return load
+    def _task(self, archive: Path) -> Task:
+        digest = archive.stem
+        if digest not in self._tasks:
+            self._tasks = {digest: self._made(Task(read_archive(archive), NO_DATA))}
+        return self._examples.of(self._tasks[digest], digest, self._slot)
 
     def _made(self, task: Task) -> Task:
         if self._module is None:

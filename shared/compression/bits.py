@@ -10,6 +10,9 @@ U8 = npt.NDArray[np.uint8]
 
 ZERO, ONE = np.uint8(ord("0")), ord("1")
 
+MOST_PENDING = 1 << 10
+"""Bits that are held as an integer: a longer one would be moved as a whole with each that is appended."""
+
 CHUNK = 1 << 12
 """Bytes or integers that are unpacked at a time: reading holds 8 bytes for each of a frame's and no copy of them."""
 
@@ -19,24 +22,35 @@ class BitWriter:
 
     def __init__(self) -> None:
         self._digits = bytearray()
+        self._number, self._width = 0, 0
+        """Bits behind the digits, as one integer until there is something else to append: most are a few at a time."""
 
     @property
     def length(self) -> int:
         """Bits so far."""
-        return len(self._digits)
+        return len(self._digits) + self._width
 
     def put(self, value: int, width: int) -> None:
         """Append `value` as `width` bits, which must hold it."""
-        if width:
-            self._digits += f"{value:0{width}b}".encode()
+        if self._width > MOST_PENDING:
+            self._settle()
+        self._number = self._number << width | int(value)
+        self._width += width
 
     def put_bits(self, bits: U8) -> None:
         """Append a uint8 array of zeros and ones."""
+        self._settle()
         self._digits += (bits + ZERO).tobytes()
 
     def to_bytes(self) -> bytes:
         """All bits so far, the last byte filled up with zeros."""
+        self._settle()
         return np.packbits(np.frombuffer(self._digits, np.uint8) - ZERO).tobytes()
+
+    def _settle(self) -> None:
+        if self._width:
+            self._digits += f"{self._number:0{self._width}b}".encode()
+            self._number, self._width = 0, 0
 
 
 class BitReader:

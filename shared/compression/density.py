@@ -45,10 +45,12 @@ def value_classes(plan: Plan, layout: Layout) -> Classes:
     if history is not None and not history.is_empty:
         blocks = blocks + _own_blocks(history, layout) >> 1
         columns = columns + _own_columns(history, layout) >> 1
-    levels = _spread(_log2(blocks).astype(np.int16), _log2(columns).astype(np.int16), layout)
+    margins = _log2(np.concatenate([blocks, columns])).astype(np.int16)
+    levels = _spread(margins[: len(blocks)], margins[len(blocks) :], layout)
     if history is not None:
         for indices, step in zip(history.recent, _recent_steps(history), strict=True):
-            levels[indices] += step
+            if step:
+                levels[indices] += step
     # Whole octaves below the highest level, counted down from the densest class; a shift is floor division.
     levels -= levels.max() - DENSEST_CLASS * STEPS_PER_OCTAVE - (STEPS_PER_OCTAVE - 1)
     np.right_shift(levels, STEP_SHIFT, out=levels)

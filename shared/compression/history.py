@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Self
 
 import numpy as np
@@ -54,11 +55,11 @@ class SendHistory:
 
     def after(self, sent: I64, layout: Layout) -> Self:
         """The history once the coordinator has accepted a frame with values at rising indices `sent` int64 `[k]`."""
-        blocks = np.diff(np.searchsorted(sent, layout.block_starts))
+        first = sent.searchsorted(layout.block_starts)
+        blocks = first[1:] - first[:-1]
         columns = np.bincount(layout.columns_of(sent), minlength=layout.num_columns)
         repeats = np.zeros((2, RECENT_FRAMES), np.int64)
-        for age, before in enumerate(self.recent):
-            repeats[:, age] = len(np.intersect1d(before, sent, assume_unique=True)), len(before)
+        repeats[:, : len(self.recent)] = self._sent_again(sent, layout), [len(before) for before in self.recent]
         kept = sent if LEAST_GAP * len(sent) <= layout.size else sent[:0]
         return type(self)(
             _faded(self.blocks, blocks),
@@ -67,6 +68,17 @@ class SendHistory:
             (kept, *self.recent[: RECENT_FRAMES - 1]),
             hashlib.sha256(self.tag + np.ascontiguousarray(sent, "<i8").tobytes()).digest()[:TAG_BYTES],
         )
+
+    def _sent_again(self, sent: I64, layout: Layout) -> I64:
+        """How many values of each recent frame are among rising indices `sent` int64 `[k]`: int64 `[frames]`."""
+        if not self.recent:
+            return np.zeros(0, np.int64)
+        is_sent = np.zeros(layout.size, np.bool_)
+        is_sent[sent] = True
+        ends = [0, *accumulate(len(indices) for indices in self.recent)]
+        again = np.zeros(ends[-1] + 1, np.int64)
+        is_sent[np.concatenate(self.recent)].cumsum(out=again[1:])
+        return again[ends[1:]] - again[ends[:-1]]
 
     def to_bytes(self) -> bytes:
         """All that is to be saved: counts, the number and lengths of recent frames, their indices, the tag."""
@@ -82,18 +94,17 @@ class SendHistory:
         at = 4 * sum(parts)
         if len(data) < at + 4 + TAG_BYTES:
             raise DecodeError(f"{len(data)} bytes are no history of sends of this layout: forget it and begin anew")
-        blocks, columns, repeats = np.split(
-            np.frombuffer(data, "<u4", sum(parts)).astype(np.int64), np.cumsum(parts[:2])
-        )
+        counts, ends = np.frombuffer(data, "<u4", sum(parts)).astype(np.int64), [*accumulate(parts)]
         words = np.frombuffer(data[at : len(data) - TAG_BYTES], np.uint8)
         count = int(words[:4].view("<u4")[0])
         if len(words) % 4 or count > RECENT_FRAMES or len(words) < 4 + 4 * count:
             raise DecodeError(f"a history of {count} frames in {len(data)} bytes: forget it and begin anew")
-        lengths = words[4 : 4 + 4 * count].view("<u4").astype(np.int64)
+        cuts = [0, *accumulate(words[4 : 4 + 4 * count].view("<u4").tolist())]
         recent = words[4 + 4 * count :].view("<u4").astype(np.int64)
-        if int(lengths.sum()) != len(recent) or int(recent.max(initial=0)) >= layout.size:
+        if cuts[-1] != len(recent) or int(recent.max(initial=0)) >= layout.size:
             raise DecodeError("the history of sends names values beyond the layout: forget it and begin anew")
-        frames = tuple(np.split(recent, np.cumsum(lengths)[:-1])) if count else ()
+        frames = tuple(recent[start:end] for start, end in pairwise(cuts))
+        blocks, columns, repeats = (counts[start:end] for start, end in pairwise([0, *ends]))
         return cls(blocks, columns, repeats.reshape(2, -1), frames, data[-TAG_BYTES:])
 
 

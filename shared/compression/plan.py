@@ -1,6 +1,7 @@
 """The round plan of the sieve: a byte budget and the predicted density class of every block, as integers."""
 
 import hashlib
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Self
@@ -82,7 +83,10 @@ class Plan:
 
     def knowing(self, history: SendHistory | None) -> "Plan":
         """The same plan for a client whose history both ends know."""
-        return replace(self, history=history)
+        _ = self.digest  # worked out once, and not by each plan that is made of this one
+        other = copy(self)
+        object.__setattr__(other, "history", history)
+        return other
 
     def within(self, budget_bytes: int) -> "Plan":
         """The same plan with another budget, which the receiver need not know."""

@@ -130,7 +130,7 @@ class Prior:
         extent, count, keys = extent[ends], count[ends], keys[ends]
         rest, others = layout.size - extent, float(np.add.reduce(counts)) - count
         marks = expected_length(np.array([float(len(sent))]), keys)
-        best = int((expected_length(extent, count) + expected_length(rest, others) + marks).argmin())
+        best = int((_both_lengths(extent, count, rest, others) + marks).argmin())
         sparse = _sparse_class(*(int(of_split[best]) for of_split in (extent, count, rest, others)))
         classes = np.full(layout.num_blocks, sparse, np.uint8)
         classes[used[cell <= ends[best]]] = DENSEST_CLASS
@@ -224,7 +224,13 @@ def _by_class(prior: Prior, of_block: F64) -> F64:
 
 def split_lengths(extent: F64, count: F64) -> F64:
     """Expected bits of two regions cut after each of the groups, whose sizes and counts add up to these: `[groups]`."""
-    return expected_length(extent, count) + expected_length(extent[-1] - extent, count[-1] - count)
+    return _both_lengths(extent, count, extent[-1] - extent, count[-1] - count)
+
+
+def _both_lengths(extent: F64, count: F64, rest: F64, others: F64) -> F64:
+    """Expected bits of two regions, `[splits]`: looked up at once, for few splits take no longer than one."""
+    both: F64 = expected_length(np.concatenate([extent, rest]), np.concatenate([count, others]))
+    return both[: len(extent)] + both[len(extent) :]
 
 
 def _density_cells(sizes: F64, counts: F64) -> I64:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shared.compression.bits import U8, BitReader, laid
+from shared.compression.bits import ONE, U8, BitReader, laid
 from shared.errors import DecodeError
 from shared.layout import I64
 
@@ -162,40 +162,62 @@ def covering_parameter(extent: int) -> int:
 
 def decode_gaps(reader: BitReader, bounds: I64, parameters: I64) -> I64:
     """The rising positions that `Gaps.encode` wrote; raises `DecodeError` where they leave their group."""
-    found = [np.zeros(0, np.int64)]
+    found = _Found()
     for start, end, parameter in zip(bounds[:-1].tolist(), bounds[1:].tolist(), parameters.tolist(), strict=True):
-        after, begun = start, reader.at
-        batch = _decode_few(reader, after, end, parameter)
-        while len(batch):
-            found.append(batch)
-            after = int(batch[-1])
+        begun, after, count = reader.at, *_decode_few(reader, start, end, parameter, found)
+        while count == FEW:
             # Not many more bits at once than the group has left, judged by those so far.
             window = min(FEW + (end - after) * (reader.at - begun) // (after - start), WINDOW)
-            batch = _decode_many(reader, after, end, parameter, window) if len(batch) >= FEW else batch[:0]
-            if not len(batch):
-                batch = _decode_few(reader, after, end, parameter)
+            batch = _decode_many(reader, after, end, parameter, window)
+            after, count = found.add(batch, after), min(len(batch), FEW)
+            if count < FEW:
+                after, count = _decode_few(reader, after, end, parameter, found)
         if after > end:
             raise DecodeError(f"position {after - 1} lies beyond its group's end {end}: not a frame of this layout")
         reader.skip(-(-(end - after) >> parameter))
-    return np.concatenate(found) - 1
+    return found.positions()
 
 
-def _decode_few(reader: BitReader, after: int, end: int, parameter: int) -> I64:
-    """What follows each of the next positions of one group, at most `FEW`, one after another; none past its end."""
+class _Found:
+    """What follows each position found so far: in a list one by one, in arrays what was found at once."""
+
+    def __init__(self) -> None:
+        self._parts = list[I64]()
+        self.few = list[int]()
+
+    def add(self, batch: I64, after: int) -> int:
+        """Take in many, which follow `after`; returns what follows the last."""
+        self._parts += [np.array(self.few, np.int64), batch]
+        self.few.clear()
+        return int(batch[-1]) if len(batch) else after
+
+    def positions(self) -> I64:
+        """All positions: int64."""
+        few = np.array(self.few, np.int64)
+        return (np.concatenate([*self._parts, few]) if self._parts else few) - 1
+
+
+def _decode_few(reader: BitReader, after: int, end: int, parameter: int, found: _Found) -> tuple[int, int]:
+    """Find the next positions of one group, at most `FEW`, one after another; none past its end.
+
+    Returns what follows the last, and how many they are: fewer than `FEW` are all that the group has.
+    """
     digits, at = reader.digits, reader.at
+    find, append = digits.find, found.few.append
     width, marker_value = parameter + 1, (1 << parameter) - 1
     # All bits that so many positions of this group can take: zeros behind it are not searched once for every group.
     last = at + (end - after >> parameter) + FEW * width
-    found: list[int] = []
-    while len(found) < FEW and (marker := digits.find(b"1", at, last)) >= 0:
+    before = len(found.few)
+    for _ in range(FEW):
+        marker = find(ONE, at, last)
         reach = after + ((marker - at) << parameter)
-        if reach >= end:
+        if marker < 0 or reach >= end:
             break
         at = marker + width
         after = reach + int(digits[marker:at], 2) - marker_value
-        found.append(after)
+        append(after)
     reader.skip(at - reader.at)
-    return np.array(found, np.int64)
+    return after, len(found.few) - before
 
 
 def _decode_many(reader: BitReader, after: int, end: int, parameter: int, window: int) -> I64:

@@ -7,7 +7,7 @@ from flwr.app import Message, MetricRecord, RecordDict
 from coordinator.checkpoints import CheckpointStore
 from coordinator.flower_compat import adopt_identity
 from coordinator.job import Downlink, Job, Sieve, Work
-from coordinator.offer_record import RECORD, offer_from_record, offer_to_record
+from coordinator.offer_record import RECORD, manifest_from_record, offer_from_record, offer_to_record
 from coordinator.strategy import SieveStrategy
 from shared.compression.plan import Plan
 from shared.compression.registry import codec_by_name, decode_frame
@@ -88,7 +88,15 @@ def test_offer_survives_flowers_records() -> None:
     strategy = fresh()
     step(strategy, 4)
     offer = strategy.offer(5)
-    assert offer_from_record(RecordDict({RECORD: offer_to_record(offer)})) == offer
+    content = RecordDict({RECORD: offer_to_record(offer)})
+    assert offer_from_record(content) == offer
+    assert manifest_from_record(content) == offer.manifest
+
+
+def test_a_message_of_another_strategy_has_neither_offer_nor_manifest() -> None:
+    content = RecordDict({RECORD: MetricRecord({"loss": 1.0})})
+    assert offer_from_record(content) is None
+    assert manifest_from_record(content) is None
 
 
 @pytest.mark.parametrize("missing", ["columns.sent", "model.public"])

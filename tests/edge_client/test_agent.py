@@ -402,7 +402,7 @@ def test_bundle_that_cannot_be_stored_is_reported(world: World) -> None:
 
 
 def test_bundle_that_does_not_fit_is_refused_with_both_numbers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_client.agent.available_bytes", lambda: 40_000_000)
+    monkeypatch.setattr("edge_client.checks.available_bytes", lambda: 40_000_000)
     world.trainer.resident = 2_000_000
     (world.state / "a.npz").write_bytes(b"x")
     world.coordinator.open(archive=bundle(peak_bytes=55_999_998))  # and three times the data file of one byte

@@ -47,8 +47,26 @@ def test_each_slot_gives_back_what_was_last_committed_to_it(
     reader.close()
 
 
-@given(st.builds(SlotHeader, run=st.binary(max_size=32).filter(lambda b: not b.endswith(b"\0")),
-                 server_round=st.integers(0, 1 << 60), verdict=st.integers(0, 2)))  # fmt: skip
+digests = st.just(b"") | st.binary(min_size=32, max_size=32).filter(any)
+numbers = st.integers(0, (1 << 32) - 1)
+headers = st.builds(
+    SlotHeader,
+    run=st.binary(max_size=32).filter(lambda b: not b.endswith(b"\0")),
+    held=digests,
+    base=digests,
+    server_round=st.integers(0, 1 << 60),
+    steps=numbers,
+    object_bytes=numbers,
+    plan_bytes=numbers,
+    history_bytes=numbers,
+    residual_bytes=numbers,
+    after_bytes=numbers,
+    verdict=st.integers(0, 2),
+    noised=st.integers(0, 1),
+)
+
+
+@given(headers)
 def test_a_header_survives_its_bytes(header: SlotHeader) -> None:
     assert SlotHeader.unpack(header.pack()) == header
 

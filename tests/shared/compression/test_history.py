@@ -88,3 +88,15 @@ def test_counts_of_a_huge_column_stop_at_what_four_bytes_hold() -> None:
         history = history.after(everything, layout)
     assert history.columns[0] == (1 << 32) - 1
     assert same(SendHistory.from_bytes(history.to_bytes(), layout), history)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.sets(st.integers(0, LAYOUT.size - 1), max_size=40), max_size=RECENT_FRAMES + 1))
+def test_values_that_are_sent_again_are_counted_for_each_recent_frame(frames: list[set[int]]) -> None:
+    history = SendHistory.empty(LAYOUT)
+    for frame in frames:
+        before = history
+        history = history.after(np.array(sorted(frame), np.int64), LAYOUT)
+        counts = [[len(frame & set(recent.tolist())) for recent in before.recent], list(map(len, before.recent))]
+        added = np.pad(np.array(counts, np.int64).reshape(2, -1), ((0, 0), (0, RECENT_FRAMES - len(before.recent))))
+        np.testing.assert_array_equal(history.repeats, before.repeats - (before.repeats >> 3) + (added << 8))

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.compression.history import SendHistory
 from shared.compression.plan import (
     DENSEST_CLASS,
     LARGEST_STEP,
@@ -131,6 +132,15 @@ def test_a_denser_block_never_has_a_lower_class(densities: list[float]) -> None:
     levels = plan_from_densities(ordered)
     assert (np.diff(levels.astype(int)) >= 0).all()
     assert levels[-1] == (DENSEST_CLASS if ordered[-1] >= SMALLEST_DENSITY else 0)
+
+
+def test_a_plan_for_a_client_has_its_history_and_the_digest_of_the_plan_for_all() -> None:
+    plan = Plan(100, np.zeros(BLOCKS, np.uint8), np.zeros(COLUMNS, np.int8))
+    history = SendHistory.empty(LAYOUT).after(np.arange(9), LAYOUT)
+    known = plan.knowing(history)
+    assert (known.history, plan.history) == (history, None)
+    assert known.digest == plan.digest == Plan(7, plan.density_classes, plan.column_steps).digest
+    assert known.knowing(None) == plan
 
 
 @pytest.mark.parametrize("chance_quarters", [-1, 3, 11])

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.compression.ranked_bits import RankedBits
+from shared.compression.ranked_bits import RankedBits, row_places
 
 
 @settings(deadline=None, max_examples=80)
@@ -15,6 +15,24 @@ def test_rank_counts_the_set_bits_before_and_select_finds_them_again(seed: int, 
     assert bits.count == len(places)
     np.testing.assert_array_equal(bits.rank(np.arange(size)), np.cumsum(flags) - flags)
     np.testing.assert_array_equal(bits.select(np.arange(len(places))), places)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 1 << 32), st.integers(1, 200), st.integers(1, 5))
+def test_rows_behind_each_other_are_numbered_through(seed: int, size: int, count: int) -> None:
+    rows = list(np.random.default_rng(seed).random((count, size)) < 0.3)
+    bits = RankedBits.of(*rows)
+    places = np.concatenate([row * row_places(size) + np.flatnonzero(flags) for row, flags in enumerate(rows)])
+    np.testing.assert_array_equal(bits.select(np.arange(bits.count)), places)
+    np.testing.assert_array_equal(bits.rank(places), np.arange(len(places)))
+
+
+def test_every_pattern_of_a_byte_is_searched_right_in_every_byte_of_a_word() -> None:
+    flags = np.unpackbits(np.arange(256, dtype=np.uint8)).astype(np.bool_)
+    for shift in range(0, 64, 8):
+        moved = np.concatenate([np.zeros(shift, np.bool_), flags])
+        bits = RankedBits.of(moved)
+        np.testing.assert_array_equal(bits.select(np.arange(bits.count)), np.flatnonzero(moved))
 
 
 @pytest.mark.parametrize("place", [0, 63, 64, 127, 128])
