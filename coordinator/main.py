@@ -13,6 +13,7 @@ from coordinator.commands.codec import codec
 from coordinator.commands.demo import demo
 from coordinator.commands.emulate import emulate
 from coordinator.commands.export import export
+from coordinator.commands.plan import plan
 from coordinator.commands.report import report
 from coordinator.commands.run import run
 from coordinator.commands.serve import serve
@@ -31,7 +32,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, run, emulate, split, serve, status, report, export):
+for command in (demo, run, emulate, split, plan, serve, status, report, export):
     app.command()(command)
 app.command(context_settings={"allow_extra_args": True, "allow_interspersed_args": False})(bench)
 app.add_typer(bundle, name="bundle")

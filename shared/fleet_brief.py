@@ -30,8 +30,17 @@ class TorchModule(BaseModel):
     loss: str
 
 
+class Cluster(BaseModel):
+    """A site whose `boards` are devices of its `head`, which is a device of the coordinator."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    head: str
+    boards: tuple[str, ...] = Field(min_length=1)
+
+
 class FleetBrief(BaseModel):
-    """An emulated fleet: device `names`, their data and profiles.
+    """An emulated fleet: device `names`, their data and profiles, and which of them are boards behind heads.
 
     `data` is a folder: of kind `folders`, with the recordings of each device in a folder of its name; of kind `arrays`,
     with `x.npy`, `y.npy`, and which of their rows are whose, see `edge_client.fleet.examples`. `example_flops` is what
@@ -52,4 +61,16 @@ class FleetBrief(BaseModel):
     example_flops: float = Field(0.0, ge=0)
     torch_module: TorchModule | None = Field(None, description="train with torch by this module, not by the bundle")
     began_seconds: float = 0.0
+    clusters: tuple[Cluster, ...] = ()
     broker: BrokerSettings | None = Field(None, description="a real broker, and real time; none: emulated ones")
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Who keeps something between rounds, in order of slots: the devices with data, then the heads."""
+        return self.names + tuple(cluster.head for cluster in self.clusters)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The coordinator's own devices: all but the boards of heads."""
+        boards = {board for cluster in self.clusters for board in cluster.boards}
+        return tuple(name for name in self.slots if name not in boards)

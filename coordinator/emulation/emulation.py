@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +30,7 @@ from shared.compression.history import SendHistory
 from shared.compression.registry import memory_by_codec
 from shared.device_profile import DeviceProfile
 from shared.errors import SettingsError
-from shared.fleet_brief import FleetBrief, Sizes
+from shared.fleet_brief import Cluster, FleetBrief, Sizes
 from shared.receiver import Receiver
 from shared.settings import BrokerSettings
 from shared.signing import SigningKey
@@ -73,6 +74,8 @@ class Setup:
     profiles: Sequence[DeviceProfile] = (DeviceProfile(),)
     workers: int = 2
     start_hour: float = 8.0
+    clusters: Sequence[int] = ()
+    """How many devices, in order of name from the first, stand behind each head."""
 
     def request(self, folder: Path) -> Request:
         """What has to be prepared."""
@@ -96,13 +99,14 @@ def emulated_run(
         with closing(Journal.open(folder.journal, _Calendar(transport, began_seconds), durable=False)) as journal:
             run_id = enter_run(journal, job, folder)
             strategy, intake = strategy_of(job, run_id, folder, key), Intake(journal, run_id)
-            transport.begin(_brief(setup, prepared, folder, key, began_seconds).model_dump_json())
+            brief = _brief(setup, prepared, folder, key, began_seconds)
+            transport.begin(brief.model_dump_json())
             with closing(_link(transport, key, strategy)) as link:
                 grid = MqttGrid(link, intake=intake, grace_seconds=job.fleet.grace_seconds, clock=transport.clock)
                 link.start(grid)
                 checkpoints = LastCheckpoints(folder.checkpoints, job.rounds)
                 run = Run(job, strategy, journal, checkpoints, link, grid, intake, on_progress, on_closed)
-                run.await_devices(len(prepared.names), SETTLE_SECONDS)
+                run.await_devices(len(brief.members), SETTLE_SECONDS)
                 yield EmulatedRun(run, process, transport)
 
 
@@ -183,4 +187,16 @@ def _brief(setup: Setup, prepared: Prepared, folder: RunFolder, key: SigningKey,
         example_flops=prepared.example_flops,
         torch_module=prepared.module if setup.engine == "torch" else None,
         began_seconds=began_seconds,
+        clusters=clusters_of(prepared.names, setup.clusters),
+    )
+
+
+def clusters_of(names: Sequence[str], sizes: Sequence[int]) -> tuple[Cluster, ...]:
+    """Heads of so many boards each, in order of name; raises `SettingsError` for more boards than there are."""
+    if sum(sizes) > len(names):
+        raise SettingsError(f"{sum(sizes)} boards behind heads, and {len(names)} devices in all: ask for more clients")
+    ends = list(accumulate(sizes))
+    return tuple(
+        Cluster(head=f"head-{number:05d}", boards=tuple(names[end - size : end]))
+        for number, (size, end) in enumerate(zip(sizes, ends, strict=True))
     )

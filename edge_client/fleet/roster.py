@@ -26,7 +26,10 @@ MOST_KEPT = 4
 def members_of(
     brief: FleetBrief, file: SlotFile, site: Site, port_of: Callable[[str], Port] | None = None
 ) -> list[Member]:
-    """A member for each name; `port_of` gives those that do not live on the site's emulated broker their transport."""
+    """A member for each of the coordinator's devices; a head is of the kind of its first board.
+
+    `port_of` gives those that do not live on the site's emulated broker their transport.
+    """
     objects = SharedObjects(brief.state)
     template = EdgeSettings(
         broker=brief.broker or BrokerSettings(),
@@ -37,18 +40,20 @@ def members_of(
         topic_root=brief.topic_root,
         **({} if brief.broker else {"heartbeat_seconds": HEARTBEAT_SECONDS}),
     )
-    kinds = dealt(list(brief.profiles), len(brief.names), brief.seed)
+    kinds = dict(zip(brief.names, dealt(list(brief.profiles), len(brief.names), brief.seed), strict=True))
+    kinds |= {cluster.head: kinds[cluster.boards[0]] for cluster in brief.clusters}
+    slots = {name: slot for slot, name in enumerate(brief.slots)}
     return [
         Member(
-            _settings(template, name, brief.profiles[kind]),
-            slot,
-            brief.profiles[kind],
-            MemberKeeper(file, slot, objects),
+            _settings(template, name, brief.profiles[kinds[name]]),
+            slots[name],
+            brief.profiles[kinds[name]],
+            MemberKeeper(file, slots[name], objects),
             site,
             brief.seed,
             port_of(name) if port_of else None,
         )
-        for slot, (name, kind) in enumerate(zip(brief.names, kinds, strict=True))
+        for name in brief.members
     ]
 
 

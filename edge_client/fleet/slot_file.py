@@ -164,4 +164,4 @@ def _rooms(sizes: Sizes) -> tuple[int, ...]:
 def slot_file(brief: FleetBrief) -> SlotFile:
     """The file of all devices' slots, made where it is missing."""
     brief.state.mkdir(parents=True, exist_ok=True)
-    return SlotFile(brief.state / SLOTS, len(brief.names), brief.sizes)
+    return SlotFile(brief.state / SLOTS, len(brief.slots), brief.sizes)

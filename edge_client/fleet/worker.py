@@ -5,17 +5,23 @@ Lines come in as `slot seconds-a-step order` and go out as `slot answer`, order 
 
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_client.data import MemorySource, Recordings
 from edge_client.fleet.examples import FleetExamples
 from edge_client.fleet.model_shelf import ModelShelf
 from edge_client.fleet.slot_file import slot_file
 from edge_client.fleet.slot_room import SlotRoom
-from edge_client.inline_trainer import InlineTrainer
+from edge_client.inline_trainer import InlineTrainer, score_locally
+from edge_client.local_round import run_round
 from edge_client.orders import ORDER, Order, to_line
+from edge_client.room import UpdateStore
 from edge_client.task import Task, read_archive
 from shared.fleet_brief import FleetBrief
 from shared.messages import parse
+
+if TYPE_CHECKING:
+    from edge_client.fleet.cluster_play import ClusterPlay
 
 NO_DATA = MemorySource(Recordings([], []))
 
@@ -46,6 +52,8 @@ class Worker:
         self._tasks: dict[str, Task] = {}
         self._module = brief.torch_module
         self._slot, self._clock = 0, StepClock()
+        self._first_head = len(brief.names)
+        play = self._play(brief)
         self._trainer = InlineTrainer(
             brief.state,
             NO_DATA,
@@ -53,6 +61,8 @@ class Worker:
             celsius=lambda: None,
             room=lambda run: SlotRoom(self._file, self._slot, self._shelf),
             load=self._task,
+            work=run_round if play is None else play.work,
+            score=score_locally if play is None else play.score,
         )
 
     def carry_out(self, slot: int, step_seconds: float, order: Order) -> bytes:
@@ -66,7 +76,20 @@ class Worker:
         digest = archive.stem
         if digest not in self._tasks:
             self._tasks = {digest: self._made(Task(read_archive(archive), NO_DATA))}
-        return self._examples.of(self._tasks[digest], digest, self._slot)
+        is_head = self._slot >= self._first_head
+        return self._tasks[digest] if is_head else self._examples.of(self._tasks[digest], digest, self._slot)
+
+    def _board(self, slot: int) -> tuple[Task, UpdateStore]:
+        """A board's data and what it keeps, for the task of the order under way."""
+        digest, task = next(iter(self._tasks.items()))
+        return self._examples.of(task, digest, slot), SlotRoom(self._file, slot, self._shelf).updates
+
+    def _play(self, brief: FleetBrief) -> "ClusterPlay | None":
+        if not brief.clusters:
+            return None
+        from edge_client.fleet.cluster_play import ClusterPlay  # noqa: PLC0415  only heads need what it loads
+
+        return ClusterPlay(brief, lambda: self._slot, self._board)
 
     def _made(self, task: Task) -> Task:
         if self._module is None:

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,10 +123,7 @@ class SiteRounds:
         scores = [score for score in question.scores.values() if score.examples]
         if not scores:
             raise DataError("no board of this site has test data")
-        examples = sum(score.examples for score in scores)
-        loss = sum(score.loss * score.examples for score in scores) / examples
-        known = [score.correct for score in scores if score.correct is not None]
-        return Score(loss, sum(known) if len(known) == len(scores) else None, examples)
+        return merged([Score(score.loss, score.correct, score.examples) for score in scores])
 
     def end(self, run: str) -> None:
         """The run has ended upstream: tell the boards, and clear what was published for it."""
@@ -218,6 +215,14 @@ class SiteRounds:
             return None, b""
         links = since(unpack_chain(Path(order.chain).read_bytes()), self._served)
         return (self._served, links[0].frame) if len(links) == 1 else (None, b"")
+
+
+def merged(scores: Sequence[Score]) -> Score:
+    """One score of all their examples; right answers are unknown where they are of any."""
+    examples = sum(score.examples for score in scores)
+    loss = sum(score.loss * score.examples for score in scores) / examples
+    known = [score.correct for score in scores if score.correct is not None]
+    return Score(loss, sum(known) if len(known) == len(scores) else None, examples)
 
 
 @dataclass(frozen=True, slots=True)
