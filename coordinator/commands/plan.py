@@ -14,7 +14,9 @@ from coordinator.job import load_job
 
 def plan(
     file: Annotated[Path, typer.Argument(metavar="PLACEMENT.toml", help="a job, an accuracy, and the sites")],
-    check: Annotated[bool, typer.Option("--check", help="emulate what is advised, and the same without heads")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="emulate what is advised, and what was only worked out")
+    ] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="processes that train; default one a core")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print everything as JSON")] = False,
 ) -> None:
@@ -35,15 +37,18 @@ def plan(
             status.update(f"emulating {trial.interval} steps a round{heads}: round {server_round}, {accuracy:.3f}")
 
         advice = advise(question.site, question.intervals, ground, on_round)
-        chosen = [advice.best, *([advice.without_heads] if advice.best.heads else [])]
-        checked = [ground.play(trial_of(each, question.site), on_round) for each in chosen] if check else []
+        chosen = advice.worth_checking(question.site) if check else []
+        checked = [ground.play(trial_of(each, question.site), on_round) for each in chosen]
     if as_json:
         figures = {
             "advice": advice.best.to_json(),
             "forecasts": [each.to_json() for each in advice.forecasts],
             "slowdown": advice.slowdown,
             "pilots": [pilot.to_json() for pilot in advice.pilots],
-            "checked": [pilot.to_json() for pilot in checked],
+            "checked": [
+                {"forecast": forecast.to_json(), "emulated": pilot.to_json()}
+                for forecast, pilot in zip(chosen, checked, strict=True)
+            ],
         }
         print(json.dumps(figures, indent=2))
         return
@@ -61,10 +66,11 @@ def plan(
         f"{question.accuracy:g}, against {bytes_text(plain.moved_bytes)} without heads",
         highlight=False,
     )
-    for forecast, pilot in zip(chosen, checked, strict=False):
+    for forecast, pilot in zip(chosen, checked, strict=True):
         took = "not reached" if pilot.rounds is None else f"{pilot.rounds} rounds"
         console.print(
-            f"emulated {'with' if forecast.heads else 'without'} heads: {took}, {bytes_text(pilot.moved_bytes)}; "
-            f"forecast {forecast.rounds:.0f} rounds, {bytes_text(forecast.moved_bytes)}",
+            f"{', '.join(forecast.heads) or 'no heads'}, {forecast.interval} steps: emulated {took}, "
+            f"{bytes_text(pilot.moved_bytes)}; forecast {forecast.rounds:.0f} rounds, "
+            f"{bytes_text(forecast.moved_bytes)}",
             highlight=False,
         )

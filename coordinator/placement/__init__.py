@@ -1,1 +1,1 @@
-"""Where cluster heads and how many local steps are worth it: pilots in the emulator, and arithmetic on their figures."""
+"""Where heads and how many local steps are worth it: pilots in the emulator, and arithmetic on their figures."""

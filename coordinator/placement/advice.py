@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from coordinator.placement.forecast import Forecast, Outlook
 from coordinator.placement.pilot import Ground, Pilot, Trial
@@ -29,9 +30,19 @@ class Advice:
         """The cheapest without any head."""
         return next(forecast for forecast in self.forecasts if not forecast.heads)
 
+    def worth_checking(self, sites: Sequence[Site]) -> list[Forecast]:
+        """The cheapest, the cheapest without heads, and the cheapest that no pilot played: arithmetic alone."""
+        played = [pilot.trial for pilot in self.pilots]
+        unplayed = (each for each in self.forecasts if trial_of(each, sites) not in played)
+        wanted = [self.best, self.without_heads, *islice(unplayed, 1)]
+        return [each for number, each in enumerate(wanted) if each not in wanted[:number]]
+
 
 def advise(sites: Sequence[Site], intervals: Sequence[int], ground: Ground, on_round: OnRound) -> Advice:
-    """Emulate each interval without heads, and the cheapest of them with all heads; raises `RunError` where none ends."""
+    """Emulate each interval without heads, and the cheapest of them with all heads.
+
+    Raises `RunError` where no interval reaches the accuracy.
+    """
     flat = {interval: ground.play(Trial(interval), on_round) for interval in intervals}
     reached = [pilot for pilot in flat.values() if pilot.rounds is not None]
     if not reached:
@@ -53,7 +64,8 @@ def advise(sites: Sequence[Site], intervals: Sequence[int], ground: Ground, on_r
 
 def trial_of(forecast: Forecast, sites: Sequence[Site]) -> Trial:
     """What to emulate to see whether a forecast is right."""
-    return Trial(forecast.interval, tuple(site.boards for site in sites if site.name in forecast.heads))
+    boards = {site.name: site.boards for site in sites}
+    return Trial(forecast.interval, tuple(boards[name] for name in forecast.heads))
 
 
 def _ranked(sites: Sequence[Site]) -> list[Site]:

@@ -42,9 +42,7 @@ class Question(BaseModel):
         if min(self.intervals) < 1 or len(set(self.intervals)) < len(self.intervals):
             raise ValueError("intervals are different numbers of steps, 1 at least")
         if self.boards > MOST_BOARDS:
-            raise ValueError(
-                f"{self.boards} boards: at most {MOST_BOARDS} can be tried, so name some sites of each kind"
-            )
+            raise ValueError(f"{self.boards} boards: at most {MOST_BOARDS} can be tried, so name some of the sites")
         return self
 
     @property
