@@ -82,14 +82,16 @@ class Head:
 
 
 @contextmanager
-def site(number: int, boards: int, folder: Path, upstream: BrokerSettings, trusted: str) -> Iterator[Head]:
+def site(
+    number: int, boards: int, folder: Path, upstream: BrokerSettings, trusted: str, images_a_kind: int = IMAGES_A_KIND
+) -> Iterator[Head]:
     """A head with its broker and boards, running."""
     folder.mkdir(parents=True)
     state = folder / "state"
     state.mkdir()
     key = SigningKey.generate()
     key.save(state / "site.key")
-    recordings = drill_clients(number * boards + boards, IMAGES_A_KIND)[number * boards :]
+    recordings = drill_clients(number * boards + boards, images_a_kind)[number * boards :]
     with DevBroker() as broker:
         head = Head(f"head-{number}", folder, upstream, trusted, boards, broker)
         own = ClientProcesses(
@@ -124,7 +126,7 @@ def job_of(heads: int, rounds: int) -> Job:
     )
 
 
-def play(folder: Path, heads: int, boards: int, rounds: int, kill_in: int) -> Row:
+def play(folder: Path, heads: int, boards: int, rounds: int, kill_in: int, images_a_kind: int = IMAGES_A_KIND) -> Row:
     """One run from nothing; in round `kill_in` the first head is killed when some of its boards are counted."""
     began = time.monotonic()
     with ExitStack() as stack:
@@ -132,7 +134,9 @@ def play(folder: Path, heads: int, boards: int, rounds: int, kill_in: int) -> Ro
         settings = CoordinatorSettings(broker=broker.settings, key_file=folder / "coordinator.key")
         trusted = signing_key(settings.key_file).verify_key.hex
         fleet = [
-            stack.enter_context(site(number, boards, folder / f"site-{number}", broker.settings, trusted))
+            stack.enter_context(
+                site(number, boards, folder / f"site-{number}", broker.settings, trusted, images_a_kind)
+            )
             for number in range(heads)
         ]
         run_folder = RunFolder(folder / "run")

@@ -21,7 +21,7 @@ from shared.fleet_brief import FleetBrief
 from shared.messages import parse
 
 if TYPE_CHECKING:
-    from edge_client.fleet.cluster_play import ClusterPlay
+    from edge_client.head.emulated_head import EmulatedHeads
 
 NO_DATA = MemorySource(Recordings([], []))
 
@@ -84,12 +84,12 @@ class Worker:
         digest, task = next(iter(self._tasks.items()))
         return self._examples.of(task, digest, slot), SlotRoom(self._file, slot, self._shelf).updates
 
-    def _play(self, brief: FleetBrief) -> "ClusterPlay | None":
+    def _play(self, brief: FleetBrief) -> "EmulatedHeads | None":
         if not brief.clusters:
             return None
-        from edge_client.fleet.cluster_play import ClusterPlay  # noqa: PLC0415  only heads need what it loads
+        from edge_client.head.emulated_head import EmulatedHeads  # noqa: PLC0415  only heads need what it loads
 
-        return ClusterPlay(brief, lambda: self._slot, self._board)
+        return EmulatedHeads(brief, lambda: self._slot, self._board)
 
     def _made(self, task: Task) -> Task:
         if self._module is None:

@@ -29,7 +29,7 @@ from shared.update import UpdateHeader, UpdateObject
 BoardOf = Callable[[int], tuple[Task, UpdateStore]]
 
 
-class ClusterPlay:
+class EmulatedHeads:
     """`work` and `score` of a trainer that is now a head, now a device without one, as `slot` says.
 
     `board` gives the data of the device in a slot, and what it keeps between rounds.
