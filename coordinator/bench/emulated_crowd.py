@@ -1,20 +1,26 @@
-"""Our own emulator on the task `crowd`, as `gradsieve emulate` runs it, with a mark at the end of each round."""
+"""Our own emulator on the task `crowd`, as `gradsieve emulate` runs it, with a mark at the end of each round.
+
+The engine `mosquitto` is the same fleet with a connection each to a real broker, in real time.
+"""
 
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
 
 from coordinator.bench.round_marks import RoundMarks
-from coordinator.emulation.emulation import Setup, emulated_run
+from coordinator.broker import DevBroker
+from coordinator.emulation.emulation import Setup, emulated_run, live_run
 from coordinator.job import Fleet, Job, Split, Work
 from coordinator.records import RoundRecord
 from coordinator.run import Progress
 from coordinator.run_folder import RunFolder
 
 STEPS, RATE = 2, 0.15
+MOSQUITTO = "mosquitto"
 
 
 def job_of(clients: int, asked: int, rounds: int, batch_size: int) -> Job:
@@ -41,22 +47,30 @@ def main(data: str, clients: str, asked: str, rounds: str, workers: str, engine:
     def on_closed(record: RoundRecord) -> None:
         marks.mark()
 
+    is_live = engine == MOSQUITTO
     setup = Setup(
         job_of(int(clients), int(asked), int(rounds), int(batch)),
         int(clients),
         Path(data),
         test_share=0.0,
-        engine=cast(Literal["onnx", "torch"], engine),
+        engine="onnx" if is_live else cast(Literal["onnx", "torch"], engine),
         workers=int(workers),
     )
-    with tempfile.TemporaryDirectory(prefix="gradsieve-crowd-") as path:
+    with ExitStack() as stack:
+        path = stack.enter_context(tempfile.TemporaryDirectory(prefix="gradsieve-crowd-"))
         folder = RunFolder(Path(path))
         folder.begin(resume=False)
-        with emulated_run(setup, folder, on_progress, on_closed) as emulated:
-            for server_round in range(1, int(rounds) + 1):
-                emulated.run.play_round(server_round)
-            losses = [r.figures.get("train_loss") for r in emulated.run.journal.rounds(emulated.run.id)]
-            marks.report(int(asked), losses[-1])
+        if is_live:
+            broker = stack.enter_context(DevBroker(program="mosquitto"))
+            begun_run = live_run(setup, folder, broker.settings, on_progress, on_closed)
+        else:
+            begun_run = emulated_run(setup, folder, on_progress, on_closed)
+        run = stack.enter_context(begun_run).run
+        for server_round in range(1, int(rounds) + 1):
+            run.play_round(server_round)
+        figures = [record.figures for record in run.journal.rounds(run.id)]
+        fewest = min(int(each.get("updates", 0)) for each in figures)
+        marks.report(int(asked), figures[-1].get("train_loss"), fewest_updates=fewest)
 
 
 def write_data(folder: Path, x: np.ndarray, y: np.ndarray, owner: np.ndarray | None) -> None:

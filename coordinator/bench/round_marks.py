@@ -28,8 +28,8 @@ class RoundMarks:
         """A round has ended."""
         self.marks.append((time.time(), usage(os.getpid()).cpu_seconds))
 
-    def report(self, client_rounds: int, loss: float | None = None) -> None:
-        """Print one JSON line: seconds of start-up, of each round, and the memory of the whole tree now."""
+    def report(self, client_rounds: int, loss: float | None = None, **more: object) -> None:
+        """Print one JSON line: seconds of start-up, of each round, the memory of the whole tree now, and `more`."""
         rounds = list(zip(self.marks[:-1], self.marks[1:], strict=True))
         figures = {
             "startup_seconds": round(self.ready_seconds, 2),
@@ -38,5 +38,6 @@ class RoundMarks:
             "total_seconds": round(time.time() - self.began, 2),
             "pss_mb": round(pss_bytes(os.getpid()) / 1e6, 1),
             "train_loss": loss,
+            **more,
         }
         print(json.dumps(figures), flush=True)
