@@ -65,9 +65,10 @@ def test_messages_pass_and_nothing_survives_a_restart(program: BrokerProgram) ->
 def test_alive_tells_when_the_broker_was_killed(program: BrokerProgram) -> None:
     with DevBroker(program=program) as broker:
         assert broker.alive()
-        assert broker.pid is not None
-        os.kill(broker.pid, signal.SIGKILL)
-        os.waitid(os.P_PID, broker.pid, os.WEXITED | os.WNOWAIT)
+        pid = broker.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         assert not broker.alive()
         assert broker.pid is None
 
