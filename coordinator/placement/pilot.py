@@ -8,6 +8,7 @@ from pathlib import Path
 from coordinator.emulation.emulation import EmulatedRun, Setup, emulated_run
 from coordinator.job import Job
 from coordinator.run_folder import RunFolder
+from shared.errors import RunError
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +19,20 @@ class Trial:
     clusters: tuple[int, ...] = ()
 
     def job(self, job: Job, boards: int) -> Job:
-        """The job with this interval, for as many devices as the coordinator then has."""
-        devices = boards - sum(self.clusters) + len(self.clusters)
-        fleet = job.fleet.model_copy(update={"minimum_updates": min(job.fleet.minimum_updates, devices)})
+        """The job with this interval, for as many devices as the coordinator then has.
+
+        A head may have the examples of all its boards.
+        """
+        fleet, devices = job.fleet, self.devices(boards)
+        fits = {name: min(getattr(fleet, name), devices) for name in ("minimum_devices", "minimum_updates")}
+        largest_examples = fleet.largest_examples * max(self.clusters, default=1)
+        fleet = fleet.model_copy(update=fits | {"largest_examples": largest_examples})
         work = job.work.model_copy(update={"steps": self.interval, "interval": "fixed"})
         return job.model_copy(update={"work": work, "fleet": fleet})
+
+    def devices(self, boards: int) -> int:
+        """How many devices the coordinator has of so many boards in all."""
+        return boards - sum(self.clusters) + len(self.clusters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +74,10 @@ class Ground:
     workers: int = 1
 
     def play(self, trial: Trial, on_round: Callable[[Trial, int, float], None] = lambda *what: None) -> Pilot:
-        """Emulate a trial; `on_round` hears of each round and the accuracy that it began with."""
+        """Emulate a trial; `on_round` hears of each round and the accuracy that it began with.
+
+        Raises `RunError` where the devices tell no accuracy.
+        """
         job = trial.job(self.job, self.boards)
         setup = Setup(job, self.boards, data=self.data, workers=self.workers, clusters=trial.clusters)
         with tempfile.TemporaryDirectory(prefix="gradsieve-pilot-") as path:
@@ -79,7 +92,12 @@ class Ground:
         run, best, moved = emulated.run, 0.0, list[float]()
         for server_round in range(1, rounds + 1):
             run.play_round(server_round)
-            accuracy = run.journal.round(run.id, server_round).figures.get("base_accuracy", 0.0)
+            accuracy = run.journal.round(run.id, server_round).figures.get("base_accuracy")
+            if accuracy is None:
+                raise RunError(
+                    f"nobody tells an accuracy in round {server_round}: a placement needs labels that are classes, "
+                    "and test data on the devices"
+                )
             moved.append(_moved(emulated))
             best = max(best, accuracy)
             on_round(trial, server_round, accuracy)
@@ -88,7 +106,7 @@ class Ground:
         return self._pilot(trial, None, best, moved)
 
     def _pilot(self, trial: Trial, reached: int | None, best: float, moved: Sequence[float]) -> Pilot:
-        devices = self.boards - sum(trial.clusters) + len(trial.clusters)
+        devices = trial.devices(self.boards)
         later = (moved[-1] - moved[0]) / (len(moved) - 1) if len(moved) > 1 else moved[0]
         return Pilot(trial, reached, best, moved[0] / devices, later / devices, moved[-1])
 

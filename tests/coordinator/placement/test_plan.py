@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -45,6 +46,7 @@ def write(folder: Path, question: str = QUESTION) -> Path:
 
 
 def test_a_forecast_with_heads_is_near_what_the_emulator_then_finds(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="the task digits needs scikit-learn")
     done = CliRunner().invoke(app, ["plan", str(write(tmp_path)), "--check", "--json", "--workers", "1"])
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
@@ -79,6 +81,24 @@ class Slow(Ground):
 
     def play(self, trial: Trial, on_round: object = None) -> Pilot:
         return Pilot(trial, None, 0.4, 1.0, 1.0, 1.0)
+
+
+def test_heads_count_as_devices_and_may_have_the_examples_of_all_their_boards(tmp_path: Path) -> None:
+    write(tmp_path)
+    job = load_job(tmp_path / "job.toml")
+    fleet = job.fleet.model_copy(update={"minimum_devices": 10, "minimum_updates": 2, "largest_examples": 100})
+    tried = Trial(5, (4, 3)).job(job.model_copy(update={"fleet": fleet}), 10).fleet
+    assert (tried.minimum_devices, tried.minimum_updates, tried.largest_examples) == (5, 2, 400)
+
+
+def test_a_job_whose_devices_tell_no_accuracy_is_refused(tmp_path: Path) -> None:
+    write(tmp_path)
+    random = np.random.default_rng(1)
+    np.save(tmp_path / "x.npy", random.standard_normal((6, 64), np.float32))
+    np.save(tmp_path / "y.npy", np.arange(6))
+    two_each = Ground(load_job(tmp_path / "job.toml"), 3, 0.9, data=tmp_path)
+    with pytest.raises(RunError, match="nobody tells an accuracy in round 1"):
+        two_each.play(Trial(2))
 
 
 def test_an_accuracy_out_of_reach_is_an_error_that_says_how_far_it_came(tmp_path: Path) -> None:
