@@ -146,22 +146,10 @@ class InlineTrainer:
             allotment,
             self._noise() if terms else None,
         )
-        update = PendingUpdate(
-            order.run,
-            order.server_round,
-            order.target,
-            result.steps,
-            result.object,
-            plan,
-            result.history,
-            noised=terms is not None,
-        )
         if terms:
             account = account.after(terms)
             write_account(self._state_dir, account)
-        store.commit(update, result.residual.data)
-        if result.after is not None:
-            store.keep_history(result.after.to_bytes())
+        update = commit(order, result, store, plan, noised=terms is not None)
         spent = account.spent(terms) if terms else None
         return _trained(update).model_copy(
             update={"privacy": spent, "ended_by": allotment.ended_by, "label_counts": result.label_counts}
@@ -180,6 +168,19 @@ class InlineTrainer:
             _check_room(bundle.manifest)
             self._loaded = archive.stem, Task(bundle, self._source)
         return self._loaded[1]
+
+
+def commit(
+    order: TrainOrder, result: LocalResult, store: UpdateStore, plan: bytes, *, noised: bool = False
+) -> PendingUpdate:
+    """Keep what came of an order that was sieved by `plan`: the update, the residual, and the sends after it."""
+    update = PendingUpdate(
+        order.run, order.server_round, order.target, result.steps, result.object, plan, result.history, noised
+    )
+    store.commit(update, result.residual.data)
+    if result.after is not None:
+        store.keep_history(result.after.to_bytes())
+    return update
 
 
 def _check_room(manifest: BundleManifest) -> None:

@@ -4,16 +4,14 @@ What is emulated away is the site's broker, and that a head may die. Sieving, de
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
 from coordinator.aggregation import WeightedMean
 from edge_client.head.site_rounds import Gathered, merged
-from edge_client.inline_trainer import score_locally
+from edge_client.inline_trainer import commit, score_locally
 from edge_client.local_round import Carried, LocalResult, carried_over, run_round, self_contained_plan, sieved
 from edge_client.orders import EvaluateOrder, TrainOrder
-from edge_client.pending import PendingUpdate
 from edge_client.room import UpdateStore
 from edge_client.runtime import Score
 from edge_client.task import Task
@@ -84,9 +82,6 @@ class EmulatedHeads:
         history = None if order.history is None else carried.history or SendHistory.empty(layout)
         own = order.model_copy(update={"history": None if history is None else history.tag.hex()})
         result = run_round(own, task, plan, model, carried, lambda: True)
-        update = PendingUpdate(order.run, order.server_round, order.target, result.steps, result.object)
-        store.commit(replace(update, history=result.history), result.residual.data)
-        if result.after is not None:
-            store.keep_history(result.after.to_bytes())
+        commit(own, result, store, b"")  # no plan: it serves to read an update again that was refused
         sent = UpdateObject.unpack(result.object)
         return decode_frame(sent.frame, layout, plan.knowing(history)), sent.header
