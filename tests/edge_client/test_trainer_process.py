@@ -1,3 +1,4 @@
+import hashlib
 import os
 import select
 import signal
@@ -221,3 +222,13 @@ def test_child_and_agent_load_neither_torch_nor_onnx_nor_flower() -> None:
 def test_child_gives_way_to_all_other_processes(lab: "Lab", bench: Bench) -> None:
     bench.carry_out(lab.evaluate_order())
     assert os.getpriority(os.PRIO_PROCESS, bench.pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICE)
+
+
+def test_a_trainer_loads_no_openssl_and_hashes_all_the_same() -> None:
+    program = (
+        "import sys, edge_client.trainer_child, hashlib\n"
+        "loaded = [name for name in ('_hashlib', '_ssl', 'cryptography') if sys.modules.get(name)]\n"
+        "print(loaded, hashlib.sha256(b'abc').hexdigest())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["[]", hashlib.sha256(b"abc").hexdigest()]
