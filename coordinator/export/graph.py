@@ -23,7 +23,7 @@ class Graph:
 
     A float given as an input stands for a float32 constant, None for an optional input left out. `rectified` has the
     pairs of a gradient and a rectified value of which it is known that the one is 0 wherever the other is; `by_column`
-    what can give a value `[B, C, rows, columns]` as so many parts, each with every so-manieth column, channels last.
+    what can give a value `[B, C, rows, columns]` as n parts, each with every n-th column, channels last.
     """
 
     def __init__(self) -> None:

@@ -14,8 +14,8 @@ import torch
 from coordinator.export.graph import Graph
 from coordinator.export.operand import Operand
 from coordinator.export.rules.rectifier import as_ones
+from coordinator.export.rules.strip import CHANNELS_LAST, CHANNELS_SECOND
 
-CHANNELS_LAST, CHANNELS_SECOND = [0, 2, 3, 1], [0, 3, 1, 2]
 LARGEST_TILE = 3
 
 
