@@ -1,9 +1,13 @@
-"""The floor of all federated engines: a plain torch loop over the clients of the task `crowd`, in one process.
+"""The floor of all federated engines: a plain torch loop over the clients of the task `crowd`.
 
-No messages, no compression, no records; the mean of the clients' weights is the next round's model.
+No messages, no compression, no records; the mean of the clients' weights is the next round's model. It is one process,
+or one for each core between which the clients of a round are shared out: cores that are all busy are slower each.
 """
 
+import multiprocessing
 import sys
+from collections.abc import Sequence
+from multiprocessing.queues import SimpleQueue
 
 import numpy as np
 import torch
@@ -13,6 +17,8 @@ from coordinator.bench.round_marks import RoundMarks
 from coordinator.tasks.crowd import IMAGES, CrowdNet, crowd
 
 BATCH, STEPS, RATE = 32, 2, 0.15
+
+Weights = dict[str, torch.Tensor]
 
 
 def train(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
@@ -29,25 +35,72 @@ def train(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
     return total / STEPS
 
 
-def main(clients: str, asked: str, rounds: str) -> None:
+class Loop:
+    """One process's model and examples: it trains the clients it is given, one after another."""
+
+    def __init__(self, clients: int, seed: int) -> None:
+        torch.set_num_threads(1)
+        torch.manual_seed(seed)
+        examples = crowd(clients)
+        self._x, self._y = torch.from_numpy(examples.x), torch.from_numpy(examples.y)
+        self.model = CrowdNet()
+
+    def train_all(self, shared: Weights, chosen: Sequence[int]) -> tuple[Weights, float]:
+        """The sums of the weights and losses of the `chosen` clients, each of which begins with those `shared`."""
+        sums, losses = {name: torch.zeros_like(tensor) for name, tensor in shared.items()}, 0.0
+        for client in chosen:
+            self.model.load_state_dict(shared)
+            own = slice(client * IMAGES, (client + 1) * IMAGES)
+            losses += train(self.model, self._x[own], self._y[own])
+            for name, tensor in self.model.state_dict().items():
+                sums[name] += tensor
+        return sums, losses
+
+
+_loops = list[Loop]()
+"""In a process of several: its own."""
+
+
+def _enter(clients: int, seeds: "SimpleQueue[int]") -> None:
+    _loops.append(Loop(clients, seeds.get()))
+
+
+def _train_share(shared: dict[str, np.ndarray], chosen: Sequence[int]) -> tuple[dict[str, np.ndarray], float]:
+    """What `Loop.train_all` gives, as arrays, which travel between processes by value."""
+    sums, losses = _loops[0].train_all({name: torch.from_numpy(array) for name, array in shared.items()}, chosen)
+    return {name: tensor.numpy() for name, tensor in sums.items()}, losses
+
+
+class Loops:
+    """Several loops at once, each in a process, among which the clients of a round are shared out."""
+
+    def __init__(self, clients: int, count: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        seeds: SimpleQueue[int] = context.SimpleQueue()
+        for seed in range(count):
+            seeds.put(seed)
+        self._count, self._pool = count, context.Pool(count, _enter, (clients, seeds))
+
+    def train_all(self, shared: Weights, chosen: Sequence[int]) -> tuple[Weights, float]:
+        """As `Loop` does."""
+        arrays = {name: tensor.numpy() for name, tensor in shared.items()}
+        parts = self._pool.starmap(_train_share, [(arrays, chosen[part :: self._count]) for part in range(self._count)])
+        sums = {name: torch.from_numpy(np.sum([part[name] for part, _ in parts], axis=0)) for name in shared}
+        return sums, sum(losses for _, losses in parts)
+
+
+def main(clients: str, asked: str, rounds: str, processes: str = "1") -> None:
     """Rounds of `asked` clients out of `clients`; each client is a row of `IMAGES` examples."""
+    marks, loss, random = RoundMarks(), 0.0, np.random.default_rng(1)
     torch.set_num_threads(1)
     torch.manual_seed(1)
-    examples, random = crowd(int(clients)), np.random.default_rng(1)
-    x, y = torch.from_numpy(examples.x), torch.from_numpy(examples.y)
-    model, marks, loss = CrowdNet(), RoundMarks(), 0.0
-    shared = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    shared: Weights = {name: tensor.clone() for name, tensor in CrowdNet().state_dict().items()}
+    loop = Loop(int(clients), 1) if processes == "1" else Loops(int(clients), int(processes))
     marks.ready()
     for _ in range(int(rounds)):
         chosen = random.choice(int(clients), int(asked), replace=False).tolist()
-        sums, loss = {name: torch.zeros_like(tensor) for name, tensor in shared.items()}, 0.0
-        for client in chosen:
-            model.load_state_dict(shared)
-            own = slice(client * IMAGES, (client + 1) * IMAGES)
-            loss += train(model, x[own], y[own]) / len(chosen)
-            for name, tensor in model.state_dict().items():
-                sums[name] += tensor
-        shared = {name: tensor / len(chosen) for name, tensor in sums.items()}
+        sums, losses = loop.train_all(shared, chosen)
+        shared, loss = {name: tensor / len(chosen) for name, tensor in sums.items()}, losses / len(chosen)
         marks.mark()
     marks.report(int(asked), loss)
 
