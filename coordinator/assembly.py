@@ -15,6 +15,7 @@ from coordinator.job import Job
 from coordinator.journal import Journal
 from coordinator.link import Link
 from coordinator.mqtt_grid import MqttGrid
+from coordinator.muster import LinkMuster
 from coordinator.publisher import Publisher
 from coordinator.records import RoundRecord
 from coordinator.run import Progress, Run
@@ -87,7 +88,9 @@ def assembled_run(
                 link.start(grid)
                 _wait_for_broker(link, settings, on_progress)
                 checkpoints = CheckpointStore(folder.checkpoints)
-                yield Run(job, strategy, journal, checkpoints, link, grid, intake, on_progress, on_closed)
+                yield Run(
+                    job, strategy, journal, checkpoints, LinkMuster(link, grid), grid, intake, on_progress, on_closed
+                )
 
 
 def _wait_for_broker(link: Link, settings: CoordinatorSettings, on_progress: Callable[[Progress], None]) -> None:

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from uuid import uuid4
 
-from flwr.app import ConfigRecord, Error, Message, MetricRecord, RecordDict
-from flwr.serverapp import Grid
+from flwr.app import ConfigRecord, Message, RecordDict
 
 from coordinator.flower_compat import (
     FlowerRun,
@@ -21,8 +20,11 @@ from coordinator.flower_compat import (
 )
 from coordinator.intake import Intake
 from coordinator.link import Link
-from coordinator.offer_record import CLIENT_RECORD, config_record, manifest_from_record, offer_from_record
+from coordinator.offer_record import config_record, manifest_from_record, offer_from_record
+from coordinator.replies import ERROR_LATE, ERROR_LOST, ERROR_REFUSED, ERROR_TROUBLE, evaluation, failure
+from coordinator.round_grid import RoundGrid
 from shared.errors import BrokerUnreachable, MessageError, RunError
+from shared.flower_records import CLIENT, UPDATE
 from shared.messages import EvaluateCommand, Evaluated, RoundManifest, TrainCommand, Trouble
 from shared.verdicts import Ruling, Verdict
 
@@ -32,7 +34,6 @@ LONGEST_WAIT_SECONDS = 3600.0
 MOST_NAMES = 8
 ASK_AGAIN_SECONDS = 15.0
 """Time after which devices that have not answered are asked for their evaluation once more."""
-ERROR_LOST, ERROR_REFUSED, ERROR_TROUBLE, ERROR_LATE = 1001, 1002, 1003, 1004
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Pending:
         return self.message.metadata.message_type.split(".")[0]
 
 
-class MqttGrid(Grid):
+class MqttGrid(RoundGrid):
     """Speaks two profiles: `sieve` devices get the round's signed manifest and a command; `flower` devices the message.
 
     A sieve train reply carries the update object in ConfigRecord "update" under "content", read from the journal one
@@ -151,7 +152,7 @@ class MqttGrid(Grid):
                     self._link.forget_objects(unanswered.device)
         if pending and self._takes_updates(pending[0]):
             return self._updates(pending)
-        return [p.reply or _error(p, ERROR_LATE, "no answer before the deadline") for p in pending]
+        return [p.reply or failure(p.device, p.message, ERROR_LATE, "no answer before the deadline") for p in pending]
 
     def on_upload(self, device: str, content: bytes) -> Ruling:
         """An object came from a device: a Flower reply, or an update for the intake."""
@@ -165,7 +166,7 @@ class MqttGrid(Grid):
             if self._answered(pending):
                 self._close(pending.id)
             elif refusal and self._takes_updates(pending):
-                self._reply(pending, _error(pending, ERROR_REFUSED, refusal))
+                self._reply(pending, failure(pending.device, pending.message, ERROR_REFUSED, refusal))
         return ruling
 
     def on_birth(self, device: str) -> None:
@@ -183,9 +184,10 @@ class MqttGrid(Grid):
                 continue
             if isinstance(event, Evaluated):
                 if pending.category == "evaluate":
-                    self._reply(pending, _evaluation(pending, event))
+                    self._reply(pending, evaluation(pending.device, pending.message, event))
             elif event.code != "wrong_message":
-                self._reply(pending, _error(pending, ERROR_TROUBLE, f"{event.code}: {event.text}"))
+                reason = f"{event.code}: {event.text}"
+                self._reply(pending, failure(pending.device, pending.message, ERROR_TROUBLE, reason))
 
     def on_complaint(self, text: str) -> None:
         """Into the run's journal, for `status` and report."""
@@ -223,7 +225,7 @@ class MqttGrid(Grid):
             return
         kind = TrainCommand if pending.category == "train" else EvaluateCommand
         command = kind(run=manifest.run, server_round=manifest.server_round, seconds=round(seconds, 1))
-        own = config_record(pending.message.content, CLIENT_RECORD)
+        own = config_record(pending.message.content, CLIENT)
         if isinstance(command, TrainCommand) and own is not None:
             command = command.model_copy(update={"history": str(own["history"])})
         self._link.command(pending.device, command)
@@ -253,7 +255,7 @@ class MqttGrid(Grid):
         for device in fleet.away(self._open.keys()):
             if fleet.gone_for(device, now) > self._grace_seconds:
                 for pending in self._open_of(device):
-                    self._reply(pending, _error(pending, ERROR_LOST, "went offline"))
+                    self._reply(pending, failure(pending.device, pending.message, ERROR_LOST, "went offline"))
 
     def _repeat_questions(self) -> None:
         """Events travel once, so a question or an answer may be lost; updates are offered until they are ruled on."""
@@ -297,10 +299,10 @@ class MqttGrid(Grid):
             self._intake.freeze()
         by_device = {p.device: p for p in pending}
         for device, content in self._intake.contents():
-            record = RecordDict({"update": ConfigRecord({"device": device, "content": content})})
+            record = RecordDict({UPDATE: ConfigRecord({"device": device, "content": content})})
             yield Message(record, reply_to=by_device.pop(device).message)
         for missing in by_device.values():
-            yield missing.reply or _error(missing, ERROR_LATE, "no update before the deadline")
+            yield missing.reply or failure(missing.device, missing.message, ERROR_LATE, "no update before the deadline")
 
     def _on_flower_reply(self, device: str, content: bytes) -> Ruling:
         try:
@@ -318,20 +320,7 @@ class MqttGrid(Grid):
         return Ruling(Verdict.DONE)
 
 
-def _error(pending: Pending, code: int, reason: str) -> Message:
-    return Message(Error(code, f"{pending.device}: {reason}"), reply_to=pending.message)
-
-
 def _some(names: list[str]) -> str:
     """The names, of many only the first."""
     more = len(names) - MOST_NAMES
     return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
-
-
-def _evaluation(pending: Pending, event: Evaluated) -> Message:
-    figures: dict[str, int | float] = {"num-examples": event.examples, "loss": event.loss}
-    if event.correct is not None:
-        if event.correct > event.examples:
-            return _error(pending, ERROR_REFUSED, f"claims {event.correct} correct of {event.examples} examples")
-        figures["correct"] = event.correct
-    return Message(RecordDict({"metrics": MetricRecord({**figures})}), reply_to=pending.message)

@@ -6,11 +6,8 @@ from typing import cast
 from flwr.app import ConfigRecord, RecordDict
 
 from coordinator.round_offer import RoundOffer
+from shared.flower_records import ROUND
 from shared.messages import ROUND_MANIFEST, RoundManifest, dump, parse
-
-RECORD = "round"
-CLIENT_RECORD = "client"
-"""What concerns one client alone: under `history`, the tag of its sends."""
 
 
 def offer_to_record(offer: RoundOffer) -> ConfigRecord:
@@ -27,7 +24,7 @@ def offer_to_record(offer: RoundOffer) -> ConfigRecord:
 
 def offer_from_record(content: RecordDict) -> RoundOffer | None:
     """The offer in a message's content; None for a message that carries none, such as a stock strategy's."""
-    found = config_record(content, RECORD)
+    found = config_record(content, ROUND)
     if found is None:
         return None
     record = dict(found)
@@ -39,7 +36,7 @@ def offer_from_record(content: RecordDict) -> RoundOffer | None:
 
 def manifest_from_record(content: RecordDict) -> RoundManifest | None:
     """The manifest alone, where the offer as a whole is known already."""
-    record = config_record(content, RECORD)
+    record = config_record(content, ROUND)
     return None if record is None else _manifest(cast(bytes, record["manifest"]))
 
 

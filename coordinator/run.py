@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from flwr.app import ConfigRecord, Message
 
@@ -13,12 +13,11 @@ from coordinator.fleet import Device
 from coordinator.intake import Intake
 from coordinator.job import Job
 from coordinator.journal import Journal
-from coordinator.link import Link
-from coordinator.mqtt_grid import MqttGrid
+from coordinator.muster import Muster
 from coordinator.records import RoundRecord, RoundState
+from coordinator.round_grid import RoundGrid
 from coordinator.strategy import SieveStrategy, plain_figures
 from shared.errors import DeadlineExceeded, GradsieveError, RunError
-from shared.messages import CancelCommand
 
 log = logging.getLogger(__name__)
 
@@ -48,14 +47,14 @@ class Run:
         strategy: SieveStrategy,
         journal: Journal,
         checkpoints: CheckpointStore,
-        link: Link,
-        grid: MqttGrid,
+        muster: Muster,
+        grid: RoundGrid,
         intake: Intake,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         on_closed: Callable[[RoundRecord], None] = lambda record: None,
     ) -> None:
         self.job, self.strategy, self.journal = job, strategy, journal
-        self._checkpoints, self._link, self._grid, self._intake = checkpoints, link, grid, intake
+        self._checkpoints, self._muster, self._grid, self._intake = checkpoints, muster, grid, intake
         self._on_progress, self._on_closed = on_progress, on_closed
         self._seen = (0, 0)
 
@@ -89,12 +88,11 @@ class Run:
 
     def await_devices(self, count: int, seconds: float) -> bool:
         """Wait until so many devices are online, at most so long; whether they are."""
-        return self._link.wait_until(lambda: self._link.fleet.online_count >= count, seconds)
+        return self._muster.wait_for(count, seconds)
 
     def devices(self) -> list[Device]:
         """The devices heard of so far, by name, as they are now."""
-        with self._link.changed:
-            return [replace(device) for _, device in sorted(self._link.fleet.devices.items())]
+        return self._muster.devices()
 
     def _restore(self) -> int:
         """Load the model of the last closed round; its number, or 0 for a run that never closed one."""
@@ -118,14 +116,14 @@ class Run:
         if last is None:
             return
         self._report(last.server_round, f"waiting for the devices of the last round, at most {REGATHER_SECONDS:g} s")
-        self._link.wait_until(lambda: set(last.cohort) <= set(self._grid.devices()), REGATHER_SECONDS)
+        self._muster.regather(last.cohort, REGATHER_SECONDS)
 
     def play_round(self, server_round: int) -> None:
         """One round from its opening to its close; the one before must be closed."""
         record = self._open(server_round)
         self.strategy.begin_round(server_round, record.plan)
         self._traffic()
-        with self._link.changed:
+        with self._muster.lock:
             self._intake.open(server_round, record.cohort, self._admission(record))
         self._grid.restrict(list(record.cohort))
         replies = self._collect(server_round)
@@ -167,26 +165,13 @@ class Run:
         return self.journal.open_round(self.id, server_round, self.strategy.model.digest, cohort, plan)
 
     def _gather(self, server_round: int, wanted: int) -> list[str]:
-        """The devices online, once there are `wanted` of them and the broker is there to reach them."""
+        """The devices online, once there are `wanted` of them; raises `DeadlineExceeded`."""
         seconds = self.job.fleet.gather_seconds
 
-        def enough() -> bool:
-            if self._link.connected is None or self._link.fleet.online_count < wanted:
-                return False
-            return len(self._grid.devices()) >= wanted
-
-        if not self._link.wait_until(enough, 0):
-            online = len(self._grid.devices())
+        def on_wait(online: int) -> None:
             self._report(server_round, f"waiting for {wanted} devices, {online} online, at most {seconds:g} s")
-        gathered = self._link.wait_until(enough, seconds)
-        devices = self._grid.devices()
-        if not gathered:
-            raise DeadlineExceeded(
-                f"waited {seconds:.0f} s for {wanted} devices, {len(devices)} are online"
-                f"{': ' + ', '.join(devices) if devices else ''}; start more, or lower minimum_devices in [fleet]"
-                + ("" if self._link.connected else f" (broker: {self._link.last_disconnect})")
-            )
-        return devices
+
+        return self._muster.gather(wanted, seconds, on_wait)
 
     def _admission(self, record: RoundRecord) -> Admission | None:
         """What judges updates of an open round; None when a crash came after the round was frozen."""
@@ -233,28 +218,11 @@ class Run:
     def _farewell(self) -> None:
         """Tell the devices that the run is over, and wait a moment for their last counters."""
         self._report(self.job.rounds, f"waiting for the devices' last counters, at most {FAREWELL_SECONDS:g} s")
-        with self._link.changed:
-            online = [self._link.fleet.devices[name] for name in self._link.fleet.online()]
-            wanted = {device.name: device.heartbeats + 1 for device in online}
-            for name in wanted:
-                self._link.command(name, CancelCommand(run=self.id))
-            self._link.publisher.withdraw(self.id)
-        devices, waiting = self._link.fleet.devices, list(wanted)
-
-        def all_told() -> bool:
-            while waiting and (
-                devices[waiting[-1]].heartbeats >= wanted[waiting[-1]] or not devices[waiting[-1]].online
-            ):
-                waiting.pop()
-            return not waiting
-
-        self._link.wait_until(all_told, FAREWELL_SECONDS)
+        self._muster.dismiss(self.id, FAREWELL_SECONDS)
 
     def _traffic(self) -> dict[str, float]:
         """Bytes of whole MQTT packets on the coordinator's transport since the last round closed."""
-        with self._link.changed:
-            received = sum(device.received_bytes for device in self._link.fleet.devices.values())
-            sent = self._link.transport.traffic.sent_bytes
+        received, sent = self._muster.traffic_bytes()
         before, self._seen = self._seen, (received, sent)
         return {"uplink_bytes": float(received - before[0]), "published_bytes": float(sent - before[1])}
 

@@ -16,12 +16,13 @@ from safetensors.numpy import save_file
 from coordinator.cohort import cohort
 from coordinator.flower_compat import node_id_of
 from coordinator.job import Job
-from coordinator.offer_record import CLIENT_RECORD, RECORD, offer_to_record
+from coordinator.offer_record import offer_to_record
 from coordinator.round_offer import RoundOffer
 from coordinator.server_model import model_bytes
 from coordinator.sieve_server import SieveServer
 from shared.compression.plan import Plan
 from shared.delta_chain import Step, pack_history
+from shared.flower_records import CLIENT, ROUND, UPDATE
 from shared.layout import F32, Layout
 from shared.messages import BlobRef, LocalWork, RoundManifest
 from shared.update import UpdateHeader, UpdateObject
@@ -137,7 +138,7 @@ class SieveStrategy(Strategy):
             if reply.has_error():
                 self.tally.failures.append(reply.error.reason or "")
                 continue
-            record = cast(ConfigRecord, reply.content["update"])
+            record = cast(ConfigRecord, reply.content[UPDATE])
             update = UpdateObject.unpack(bytes(record["content"]))  # type: ignore[arg-type]  # always bytes: the grid's
             gathered.add(str(record["device"]), update)
             self._count(update.header)
@@ -189,8 +190,8 @@ class SieveStrategy(Strategy):
         def content(node_id: int) -> RecordDict:
             """The offer, and the tag of what is known of the node's sends where that serves the sieve."""
             history = self.server.history_of(names.get(node_id, "")) if message_type == "train" else None
-            own = {CLIENT_RECORD: ConfigRecord({"history": history.tag.hex()})} if history else {}
-            return RecordDict({RECORD: offer, **own})
+            own = {CLIENT: ConfigRecord({"history": history.tag.hex()})} if history else {}
+            return RecordDict({ROUND: offer, **own})
 
         return [Message(content(node_id), node_id, message_type) for node_id in grid.get_node_ids()]
 

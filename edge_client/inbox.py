@@ -69,7 +69,12 @@ def opened_round(trusted: Sequence[VerifyKey], topic: str, payload: bytes) -> Op
 def _open_round(body: bytes) -> OpenRound:
     reader = Reader(body, "round manifest")
     text = reader.take(reader.varint(LARGEST_MESSAGE_BYTES, "length"), "text")
-    manifest, attachment = parse(ROUND_MANIFEST, text), reader.rest()
+    return read_round(text, reader.rest())
+
+
+def read_round(text: bytes, attachment: bytes) -> OpenRound:
+    """The manifest in `text` with the objects in its attachment; raises `RemoteError` where these do not fit it."""
+    manifest = parse(ROUND_MANIFEST, text)
     if (manifest.base is None) != (manifest.delta is None):
         raise MessageError("round manifest: base and delta belong together: one of them is missing")
     if manifest.history is not None and manifest.delta is None:

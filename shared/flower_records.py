@@ -1,8 +1,8 @@
-"""How a sieved update lies in Flower's records, which both the client's mod and the coordinator's grid read.
+"""How sieved updates and rounds lie in Flower's records, which both ends read.
 
-A reply that was sieved has its ArrayRecord as before, but without its arrays of floats, and a ConfigRecord `SIEVED`
-whose `FRAME` is one codec frame over all of those, in the order of their names. They come back as float32, whatever
-they were: some of Flower's strategies send float64 from their second round on.
+A reply that `SieveMod` has sieved has its ArrayRecord as before, but without its arrays of floats, and a ConfigRecord
+`SIEVED` whose `FRAME` is one codec frame over all of those, in the order of their names. They come back as float32,
+whatever they were: some of Flower's strategies send float64 from their second round on.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,15 @@ from shared.layout import F32, Layout, TensorRole
 
 SIEVED = "gradsieve"
 FRAME = "frame"
+
+ROUND = "round"
+"""In a message to a client that works on a job: the round's `manifest`, its `attachment`, and objects by digest."""
+
+CLIENT = "client"
+"""What concerns one client alone: `command`, `accepted`, the last round of its that counts, and `signer`."""
+
+UPDATE = "update"
+"""In a reply: the update object under `content`, or under `event` how the model does on the client's data."""
 
 
 class NumpyArray(Protocol):

@@ -13,7 +13,8 @@ FORBIDDEN = {
     "edge_client": {"coordinator", "flwr", "torch", "onnx", "safetensors"},
     "coordinator": {"edge_client", "onnxruntime"},
 }
-EXEMPT = {"edge_client/flower_app.py", "edge_client/flower_sieve.py", "edge_client/torch_runtime.py"}
+FLOWER_CLIENTS = {f"edge_client/{name}.py" for name in ("context_room", "flower_app", "flower_job", "flower_sieve")}
+EXEMPT = FLOWER_CLIENTS | {"edge_client/torch_runtime.py"}
 SERVING = {
     "admission", "aggregation", "intake", "journal", "link", "publisher", "records", "round_offer", "send_histories",
 }  # fmt: skip

@@ -19,6 +19,7 @@ from coordinator.intake import Intake
 from coordinator.job import Job
 from coordinator.journal import Journal
 from coordinator.mqtt_grid import MqttGrid
+from coordinator.muster import LinkMuster
 from coordinator.publisher import Publisher
 from coordinator.records import RoundRecord
 from coordinator.run import Progress, Run
@@ -105,7 +106,9 @@ def emulated_run(
                 grid = MqttGrid(link, intake=intake, grace_seconds=job.fleet.grace_seconds, clock=transport.clock)
                 link.start(grid)
                 checkpoints = LastCheckpoints(folder.checkpoints, job.rounds)
-                run = Run(job, strategy, journal, checkpoints, link, grid, intake, on_progress, on_closed)
+                run = Run(
+                    job, strategy, journal, checkpoints, LinkMuster(link, grid), grid, intake, on_progress, on_closed
+                )
                 run.await_devices(len(brief.members), SETTLE_SECONDS)
                 yield EmulatedRun(run, process, transport)
 

@@ -16,10 +16,11 @@ from coordinator import fleet
 from coordinator.flower_compat import node_id_of
 from coordinator.link import Link
 from coordinator.mqtt_grid import MqttGrid
-from coordinator.offer_record import RECORD, offer_to_record
+from coordinator.offer_record import offer_to_record
 from coordinator.publisher import Publisher
 from coordinator.round_offer import RoundOffer
 from shared.errors import BrokerUnreachable, PayloadTooLarge, RunError
+from shared.flower_records import ROUND
 from shared.frame import FrameKind, pack_frame
 from shared.memory_transport import MemoryBroker, MemoryTransport
 from shared.messages import Birth, BlobRef, Evaluated, Heartbeat, LocalWork, RoundManifest, Trouble, Want, dump
@@ -148,7 +149,7 @@ def test_manifest_above_the_brokers_limit_is_refused_with_the_remedy() -> None:
 
 
 def sieve_messages(device: str) -> list[Message]:
-    return [Message(RecordDict({RECORD: offer_to_record(offer())}), node_id_of(device), "train")]
+    return [Message(RecordDict({ROUND: offer_to_record(offer())}), node_id_of(device), "train")]
 
 
 def test_broker_that_is_away_at_the_deadline_is_no_answer() -> None:
@@ -200,7 +201,7 @@ def reply_to_evaluation(correct: int | None) -> Message:
         say(device, "evt", dump(Evaluated(run=run, server_round=2, loss=0.1, correct=unasked, examples=10)))
     say(device, "state", dump(Birth(connection=1, agent="a")), "late")
     assert link.wait_until(lambda: "late" in link.fleet.online(), 5), "what came unasked was not handled first"
-    message = Message(RecordDict({RECORD: offer_to_record(offer())}), node_id_of("eve"), "evaluate")
+    message = Message(RecordDict({ROUND: offer_to_record(offer())}), node_id_of("eve"), "evaluate")
     timer = threading.Timer(
         0.1, say, (device, "evt", dump(Evaluated(run="r", server_round=2, loss=0.1, correct=correct, examples=10)))
     )

@@ -7,12 +7,13 @@ from flwr.app import Message, MetricRecord, RecordDict
 from coordinator.checkpoints import CheckpointStore
 from coordinator.flower_compat import adopt_identity
 from coordinator.job import Downlink, Job, Sieve, Work
-from coordinator.offer_record import RECORD, manifest_from_record, offer_from_record, offer_to_record
+from coordinator.offer_record import manifest_from_record, offer_from_record, offer_to_record
 from coordinator.strategy import SieveStrategy
 from shared.compression.plan import Plan
 from shared.compression.registry import codec_by_name, decode_frame
 from shared.delta_chain import since, unpack_history
 from shared.errors import RunError
+from shared.flower_records import ROUND
 from shared.layout import Layout
 
 LAYOUT = Layout.of([("w", (64, 32), "weight"), ("b", (64,), "bias")])
@@ -88,13 +89,13 @@ def test_offer_survives_flowers_records() -> None:
     strategy = fresh()
     step(strategy, 4)
     offer = strategy.offer(5)
-    content = RecordDict({RECORD: offer_to_record(offer)})
+    content = RecordDict({ROUND: offer_to_record(offer)})
     assert offer_from_record(content) == offer
     assert manifest_from_record(content) == offer.manifest
 
 
 def test_a_message_of_another_strategy_has_neither_offer_nor_manifest() -> None:
-    content = RecordDict({RECORD: MetricRecord({"loss": 1.0})})
+    content = RecordDict({ROUND: MetricRecord({"loss": 1.0})})
     assert offer_from_record(content) is None
     assert manifest_from_record(content) is None
 

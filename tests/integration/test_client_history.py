@@ -18,7 +18,6 @@ from coordinator.admission import Admission, AdmissionLimits, Admitted
 from coordinator.checkpoints import CheckpointStore
 from coordinator.flower_compat import adopt_identity, node_id_of
 from coordinator.job import Fleet, Job, PriorName, Sieve
-from coordinator.offer_record import CLIENT_RECORD
 from coordinator.strategy import SieveStrategy
 from edge_client.local_round import carried_over, run_round
 from edge_client.orders import TrainOrder
@@ -28,6 +27,7 @@ from edge_client.task import Task
 from shared.compression.frame_stats import describe
 from shared.compression.history import NO_TAG
 from shared.compression.plan import Plan
+from shared.flower_records import CLIENT
 from shared.layout import F32, Layout
 from shared.messages import LocalWork
 from shared.update import UpdateObject
@@ -77,7 +77,7 @@ class Ends:
         """The tag in the command that the strategy's message to the device leads to."""
         grid = cast(Any, SimpleNamespace(get_node_ids=lambda: [node_id_of(ME)]))
         message, *_ = self.strategy.configure_train(self.server_round, self.strategy.arrays(), ConfigRecord(), grid)
-        own = message.content.config_records.get(CLIENT_RECORD)
+        own = message.content.config_records.get(CLIENT)
         return None if own is None else str(own["history"])
 
     def play(self, accepted: bool = True) -> None:

@@ -24,6 +24,7 @@ from coordinator.job import Fleet, Job, Work
 from coordinator.journal import Journal
 from coordinator.link import Link
 from coordinator.mqtt_grid import MqttGrid
+from coordinator.muster import LinkMuster
 from coordinator.publisher import Publisher
 from coordinator.round_offer import RoundOffer
 from coordinator.run import Run
@@ -149,7 +150,8 @@ def coordinate(broker: MemoryBroker, folder: Path, prepared: Path, life: int) ->
         grid = MqttGrid(link, intake=intake)
         stack.callback(link.close)
         link.start(grid)
-        run = Run(JOB, strategy, journal, CheckpointStore(folder / "checkpoints"), link, grid, intake)
+        checkpoints = CheckpointStore(folder / "checkpoints")
+        run = Run(JOB, strategy, journal, checkpoints, LinkMuster(link, grid), grid, intake)
         run.execute()
         run.finish()
         return strategy.offer(JOB.rounds + 1)

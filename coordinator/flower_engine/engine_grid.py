@@ -1,0 +1,228 @@
+"""Sieved rounds over a Grid of Flower's own: the round goes out in ordinary messages, and updates come in replies."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import cast
+
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+from coordinator.flower_compat import FlowerRun, node_id_of
+from coordinator.intake import Intake
+from coordinator.offer_record import config_record, manifest_from_record
+from coordinator.replies import ERROR_LATE, ERROR_REFUSED, ERROR_TROUBLE, evaluation, failure
+from coordinator.round_grid import RoundGrid
+from shared.errors import MessageError, RemoteError, RunError
+from shared.flower_records import CLIENT, ROUND, UPDATE
+from shared.messages import DEVICE_EVENT, EvaluateCommand, Evaluated, RoundManifest, TrainCommand, dump, parse
+from shared.topics import check_device_name
+from shared.verdicts import Verdict
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.1
+LONGEST_WAIT_SECONDS = 3600.0
+MOST_REASON = 300
+
+
+class EngineGrid(RoundGrid):
+    """Shows a strategy the clients of a job by their names, over the nodes of `grid`.
+
+    An update goes through the intake as it comes, and so is in the journal before the round ends. There are no verdicts
+    on this way: the next message to a client says which of its rounds was the last to count. The model goes down whole.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        intake: Intake,
+        signer: str,
+        accepted: Mapping[str, int],
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._grid, self._intake, self._signer = grid, intake, signer
+        self._accepted = dict(accepted)
+        self._clock, self._pause = clock, pause
+        self._nodes: dict[str, int] = {}
+        self._met: dict[int, str] = {}
+        self._cohort: list[str] | None = None
+        self.received_bytes: dict[str, int] = {}
+        """Of update objects and scores, by client; what Flower puts around them is not counted."""
+        self.sent_bytes = 0
+        """Of manifests, attachments, bundles and models."""
+
+    @property
+    def run(self) -> FlowerRun:
+        """Flower's record of the run."""
+        return self._grid.run
+
+    def set_run(self, run: FlowerRun) -> None:
+        """Take another run record."""
+        self._grid.set_run(run)
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """A message to one node."""
+        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Refused: a round is asked and answered by `send_and_receive` alone."""
+        raise RunError("sieved rounds go through send_and_receive: call that")
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Refused, as `push_messages` is."""
+        raise RunError("sieved rounds go through send_and_receive: call that")
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Gradsieve's ids of the clients, in order of name."""
+        return [node_id_of(device) for device in self.devices()]
+
+    def devices(self) -> list[str]:
+        """The clients on the nodes that are there, or the cohort that is asked."""
+        return sorted(self._nodes) if self._cohort is None else list(self._cohort)
+
+    def restrict(self, cohort: list[str] | None) -> None:
+        """Show strategies only these clients."""
+        self._cohort = cohort
+
+    def meet(self, seconds: float) -> None:
+        """See which nodes are there, and ask those that are new for their client's name, at most so long."""
+        present = set(self._grid.get_node_ids())
+        strangers = sorted(present - self._met.keys())
+        questions = [Message(RecordDict({CLIENT: ConfigRecord({})}), node, "query") for node in strangers]
+        for reply in self._replies(questions, seconds):
+            self._greet(reply)
+        self._nodes = {name: node for node, name in sorted(self._met.items(), reverse=True) if name and node in present}
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Send the round to its clients, and wait until every one answered, at most `timeout` seconds."""
+        seconds = min(timeout or LONGEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS)
+        asked = {self._device_of(message.metadata.dst_node_id): message for message in messages}
+        outgoing = [
+            self._addressed(device, message, seconds)
+            for device, message in asked.items()
+            if device in self._nodes and not self._answered(device, message)
+        ]
+        replies: dict[str, Message] = {}
+        for reply in self._replies(outgoing, seconds):
+            device = self._met[reply.metadata.src_node_id]
+            replies[device] = self._taken(device, asked[device], reply)
+        if any(map(_trains, asked.values())):
+            return self._updates(asked, replies)
+        return [replies.get(device) or _late(device, message) for device, message in asked.items()]
+
+    def _updates(self, asked: dict[str, Message], replies: dict[str, Message]) -> Iterator[Message]:
+        """Accepted updates straight from the journal, then the errors of the others."""
+        self._intake.freeze()
+        for device, content in self._intake.contents():
+            message = asked.pop(device)
+            self._accepted[device] = _manifest(message).server_round
+            yield Message(RecordDict({UPDATE: ConfigRecord({"device": device, "content": content})}), reply_to=message)
+        for device, message in asked.items():
+            yield replies.get(device) or _late(device, message)
+
+    def _addressed(self, device: str, message: Message, seconds: float) -> Message:
+        """The message as its client gets it: with a command of its own, and no object but bundle and model."""
+        manifest, record = _manifest(message), cast(ConfigRecord, message.content[ROUND])
+        objects = {digest: record[digest] for digest in (manifest.bundle.digest, manifest.model.digest)}
+        whole = ConfigRecord({"manifest": record["manifest"], "attachment": record["attachment"], **objects})
+        history = (config_record(message.content, CLIENT) or ConfigRecord({})).get("history")
+        kind = TrainCommand if _trains(message) else EvaluateCommand
+        command = kind(run=manifest.run, server_round=manifest.server_round, seconds=seconds)
+        if isinstance(command, TrainCommand) and history is not None:
+            command = command.model_copy(update={"history": str(history)})
+        own = ConfigRecord(
+            {"command": dump(command), "accepted": self._accepted.get(device, 0), "signer": self._signer}
+        )
+        self.sent_bytes += sum(len(content) for content in whole.values() if isinstance(content, bytes))
+        return Message(
+            RecordDict({ROUND: whole, CLIENT: own}), self._nodes[device], message.metadata.message_type, ttl=seconds
+        )
+
+    def _replies(self, messages: list[Message], seconds: float) -> Iterator[Message]:
+        """Send, and give the replies as they come until all are here or the time is up."""
+        deadline = self._clock() + seconds
+        waiting = set(self._grid.push_messages(messages)) if messages else set()
+        while waiting:
+            for reply in self._grid.pull_messages(sorted(waiting)):
+                waiting.discard(reply.metadata.reply_to_message_id)
+                yield reply
+            if waiting and self._clock() >= deadline:
+                log.warning("waited %.0f s: no reply from %d of %d nodes", seconds, len(waiting), len(messages))
+                return
+            if waiting:
+                self._pause(POLL_SECONDS)
+
+    def _greet(self, reply: Message) -> None:
+        """Note a node's client; one without a usable name, or with another's, is asked nothing."""
+        node = reply.metadata.src_node_id
+        self._met[node] = ""
+        record = None if reply.has_error() else config_record(reply.content, CLIENT)
+        try:
+            name = check_device_name(str(record["device"]) if record and "device" in record else "")
+            if any(known == name and other in self._nodes.values() for other, known in self._met.items()):
+                raise MessageError(f"another node is {name!r} already")
+        except MessageError as error:
+            log.warning("node %d is asked nothing: %s", node, error)
+            return
+        self._met[node] = name
+
+    def _taken(self, device: str, message: Message, reply: Message) -> Message:
+        """What a client's answer comes to; updates go into the intake."""
+        if reply.has_error():
+            return failure(device, message, ERROR_TROUBLE, (reply.error.reason or "it gives no reason")[:MOST_REASON])
+        try:
+            content = _answer(reply)
+            self.received_bytes[device] = self.received_bytes.get(device, 0) + len(content)
+            if not _trains(message):
+                return evaluation(device, message, _score(content, _manifest(message)))
+        except RemoteError as error:
+            return failure(device, message, ERROR_REFUSED, str(error)[:MOST_REASON])
+        ruling = self._intake.take(device, content)
+        return reply if ruling.verdict is Verdict.DONE else failure(device, message, ERROR_REFUSED, ruling.reason)
+
+    def _answered(self, device: str, message: Message) -> bool:
+        return _trains(message) and (self._intake.frozen or self._intake.has(device))
+
+    def _device_of(self, node_id: int) -> str:
+        for device in self.devices():
+            if node_id_of(device) == node_id:
+                return device
+        raise RunError(f"no client has the node id {node_id}: get the ids from get_node_ids()")
+
+
+def _trains(message: Message) -> bool:
+    return message.metadata.message_type.split(".")[0] == "train"
+
+
+def _manifest(message: Message) -> RoundManifest:
+    manifest = manifest_from_record(message.content)
+    if manifest is None:
+        raise RunError("this grid carries rounds of a SieveStrategy alone: run other strategies on Flower's own grid")
+    return manifest
+
+
+def _answer(reply: Message) -> bytes:
+    """The object in a reply; raises `MessageError` where there is none."""
+    record = config_record(reply.content, UPDATE)
+    content = None if record is None else record.get("content", record.get("event"))
+    if not isinstance(content, bytes):
+        raise MessageError("the reply has neither an update nor a score")
+    return content
+
+
+def _score(content: bytes, manifest: RoundManifest) -> Evaluated:
+    """The score in an answer; raises `MessageError` for anything else, or one of another round."""
+    event = parse(DEVICE_EVENT, content)
+    if not isinstance(event, Evaluated):
+        raise MessageError(f"a {event.kind} is no score")
+    if (event.run, event.server_round) != (manifest.run, manifest.server_round):
+        raise MessageError(f"a score of round {event.server_round} of run {event.run}")
+    return event
+
+
+def _late(device: str, message: Message) -> Message:
+    return failure(device, message, ERROR_LATE, "no answer before the deadline, or its node is gone")

@@ -1,0 +1,72 @@
+"""The devices of a run on Flower's engines: whichever nodes are there, asked for their names."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+from coordinator.fleet import Device
+from coordinator.flower_engine.engine_grid import EngineGrid
+from coordinator.muster import too_few
+from shared.errors import DeadlineExceeded
+
+LOOK_SECONDS = 1.0
+"""Time between two looks at which nodes there are."""
+NAME_SECONDS = 60.0
+"""A node's first message may have to wait for its engine to start a process and install the app."""
+
+
+class EngineMuster:
+    """`Muster` of an `EngineGrid`'s clients."""
+
+    def __init__(
+        self,
+        grid: EngineGrid,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._grid, self._clock, self._pause = grid, clock, pause
+        self._lock = threading.Lock()
+
+    @property
+    def lock(self) -> AbstractContextManager[object]:
+        """Nobody else takes updates here."""
+        return self._lock
+
+    def wait_for(self, count: int, seconds: float) -> bool:
+        """Look until so many clients are there."""
+        return self._until(lambda: len(self._grid.devices()) >= count, seconds)
+
+    def gather(self, wanted: int, seconds: float, on_wait: Callable[[int], None]) -> list[str]:
+        """The clients that are there, once they are `wanted`."""
+        if not self.wait_for(wanted, 0):
+            on_wait(len(self._grid.devices()))
+            if not self.wait_for(wanted, seconds):
+                raise DeadlineExceeded(too_few(wanted, seconds, self._grid.devices()))
+        return self._grid.devices()
+
+    def regather(self, cohort: Sequence[str], seconds: float) -> None:
+        """Look until all of these are there."""
+        self._until(lambda: set(cohort) <= set(self._grid.devices()), seconds)
+
+    def dismiss(self, run: str, seconds: float) -> None:
+        """Nothing: Flower ends its nodes' part itself."""
+
+    def traffic_bytes(self) -> tuple[int, int]:
+        """Objects alone, without what Flower puts around them."""
+        return sum(self._grid.received_bytes.values()), self._grid.sent_bytes
+
+    def devices(self) -> list[Device]:
+        """The clients by name, with the bytes that came from each."""
+        received = self._grid.received_bytes
+        return [Device(name, online=True, received_bytes=received.get(name, 0)) for name in self._grid.devices()]
+
+    def _until(self, ready: Callable[[], bool], seconds: float) -> bool:
+        deadline = self._clock() + seconds
+        while True:
+            self._grid.meet(NAME_SECONDS)
+            if ready():
+                return True
+            if self._clock() >= deadline:
+                return False
+            self._pause(LOOK_SECONDS)
