@@ -3,13 +3,10 @@
 One of the files here that may import Flower: the resident client never does.
 """
 
-import hashlib
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import cast
 
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
@@ -20,19 +17,15 @@ from edge_client.context_room import ContextRoom
 from edge_client.data import DataSource, FolderSource, MemorySource, Recordings
 from edge_client.inbox import read_round
 from edge_client.inline_trainer import InlineTrainer
-from edge_client.memory import available_bytes
 from edge_client.orders import Answer, Failed, LocalRules, NeedModel, Scored, Trained
-from edge_client.task import Task, read_archive
-from shared.bundle import open_bundle
-from shared.errors import DigestMismatch, GradsieveError, MessageError, SettingsError, TrainerError
+from edge_client.task import Task
+from edge_client.task_shelf import TaskShelf
+from shared.errors import GradsieveError, MessageError, SettingsError, TrainerError
 from shared.flower_records import CLIENT, ROUND, UPDATE
-from shared.messages import COMMAND, BlobRef, EvaluateCommand, Evaluated, TrainCommand, dump, parse
+from shared.messages import COMMAND, EvaluateCommand, Evaluated, TrainCommand, dump, parse
 from shared.signing import VerifyKey
 
 NOT_DONE = 2002
-LARGEST_BUNDLE_BYTES = 1 << 28
-MOST_TASKS = 64
-"""Clients whose examples a process keeps ready; an engine's actor plays many."""
 NO_DATA = MemorySource(Recordings([], []))
 
 
@@ -56,7 +49,8 @@ def job_client_app(
 ) -> ClientApp:
     """The ClientApp of any job, on the data that `source` gives.
 
-    `signer` is the one key, in hex, whose bundles it runs. Without it Flower's own authentication says whom to trust: a bundle only has to be signed by its sender.
+    `signer` is the one key, in hex, whose bundles it runs. Without it Flower's own authentication says whom to trust: a
+    bundle only has to be signed by whoever sends it.
     """
     app = ClientApp()
 
@@ -148,51 +142,6 @@ def _named(record: ConfigRecord, name: str) -> bytes:
     if not isinstance(content, bytes):
         raise MessageError(f"a message that lacks {name[:16]}: its server is of another version")
     return content
-
-
-class TaskShelf:
-    """What one process keeps between messages: files named by their digests, sessions, and the last clients' examples.
-
-    An engine's actor plays many clients, and gets the app anew with every message: so it is the process that keeps it.
-    """
-
-    def __init__(self) -> None:
-        self._temporary = TemporaryDirectory(prefix="gradsieve-client-", ignore_cleanup_errors=True)
-        self.folder = Path(self._temporary.name)
-        self._tasks: OrderedDict[tuple[str, str], Task] = OrderedDict()
-        self._loaded: tuple[str, Task] | None = None
-
-    def keep(self, ref: BlobRef, content: bytes, *, last: str = "") -> Path:
-        """The file of an object, checked against its digest; with `last`, it takes the place of the last one so called.
-
-        Raises `DigestMismatch`.
-        """
-        path = self.folder / (last or f"{ref.digest}.gsb")
-        if last or not path.exists():
-            if hashlib.sha256(content).hexdigest() != ref.digest:
-                raise DigestMismatch(f"{len(content)} bytes do not have the digest {ref.digest[:16]}…: send it again")
-            path.write_bytes(content)
-        return path
-
-    def bundle(self, ref: BlobRef, content: bytes, key: VerifyKey) -> Path:
-        """The file of a bundle that this key signed; raises `SignatureError`, or `BundleError` for one too large."""
-        path = self.folder / f"{ref.digest}.gsb"
-        if not path.exists():
-            open_bundle(content, [key], LARGEST_BUNDLE_BYTES, available_bytes())
-        return self.keep(ref, content)
-
-    def task(self, archive: Path, device: str, source: Callable[[], DataSource]) -> Task:
-        """The task of a bundle on a client's data."""
-        if self._loaded is None or self._loaded[0] != archive.stem:
-            self._tasks.clear()
-            self._loaded = archive.stem, Task(read_archive(archive), NO_DATA)
-        key = archive.stem, device
-        if key not in self._tasks:
-            self._tasks[key] = self._loaded[1].with_source(source())
-            if len(self._tasks) > MOST_TASKS:
-                self._tasks.popitem(last=False)
-        self._tasks.move_to_end(key)
-        return self._tasks[key]
 
 
 @cache

@@ -15,7 +15,7 @@ from coordinator.replies import ERROR_LATE, ERROR_REFUSED, ERROR_TROUBLE, evalua
 from coordinator.round_grid import RoundGrid
 from shared.errors import MessageError, RemoteError, RunError
 from shared.flower_records import CLIENT, ROUND, UPDATE
-from shared.messages import DEVICE_EVENT, EvaluateCommand, Evaluated, RoundManifest, TrainCommand, dump, parse
+from shared.messages import DEVICE_EVENT, EvaluateCommand, Evaluated, RoundManifest, TrainCommand, dump, one_line, parse
 from shared.topics import check_device_name
 from shared.verdicts import Verdict
 
@@ -173,16 +173,21 @@ class EngineGrid(RoundGrid):
     def _taken(self, device: str, message: Message, reply: Message) -> Message:
         """What a client's answer comes to; updates go into the intake."""
         if reply.has_error():
-            return failure(device, message, ERROR_TROUBLE, (reply.error.reason or "it gives no reason")[:MOST_REASON])
+            return self._failed(device, message, ERROR_TROUBLE, reply.error.reason or "it gives no reason")
         try:
             content = _answer(reply)
             self.received_bytes[device] = self.received_bytes.get(device, 0) + len(content)
             if not _trains(message):
                 return evaluation(device, message, _score(content, _manifest(message)))
         except RemoteError as error:
-            return failure(device, message, ERROR_REFUSED, str(error)[:MOST_REASON])
+            return self._failed(device, message, ERROR_REFUSED, str(error))
         ruling = self._intake.take(device, content)
         return reply if ruling.verdict is Verdict.DONE else failure(device, message, ERROR_REFUSED, ruling.reason)
+
+    def _failed(self, device: str, message: Message, code: int, reason: str) -> Message:
+        """An error for the strategy, and a line for the operator; refused updates have their own in the journal."""
+        self._intake.note_trouble(f"{device}: {one_line(reason)[:MOST_REASON]}")
+        return failure(device, message, code, one_line(reason)[:MOST_REASON])
 
     def _answered(self, device: str, message: Message) -> bool:
         return _trains(message) and (self._intake.frozen or self._intake.has(device))

@@ -1,0 +1,67 @@
+"""What a process that plays clients of Flower's engines keeps between messages: files, sessions, and examples."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from edge_client.data import DataSource, MemorySource, Recordings
+from edge_client.memory import available_bytes
+from edge_client.task import Task, read_archive
+from shared.bundle import open_bundle
+from shared.errors import DigestMismatch
+from shared.messages import BlobRef
+from shared.signing import VerifyKey
+
+LARGEST_BUNDLE_BYTES = 1 << 28
+MOST_TASKS = 64
+"""Clients whose examples are kept ready; one process plays many."""
+
+NO_DATA = MemorySource(Recordings([], []))
+
+
+class TaskShelf:
+    """What one process keeps between messages: files named by their digests, sessions, and the last clients' examples.
+
+    An engine's actor plays many clients, and gets the app anew with every message: so it is the process that keeps it.
+    """
+
+    def __init__(self) -> None:
+        self._temporary = TemporaryDirectory(prefix="gradsieve-client-", ignore_cleanup_errors=True)
+        self.folder = Path(self._temporary.name)
+        self._verified = set[tuple[str, str]]()
+        self._tasks: OrderedDict[tuple[str, str], Task] = OrderedDict()
+        self._loaded: tuple[str, Task] | None = None
+
+    def keep(self, ref: BlobRef, content: bytes, *, last: str = "") -> Path:
+        """The file of an object, checked against its digest; with `last`, it takes the place of the last one so called.
+
+        Raises `DigestMismatch`.
+        """
+        path = self.folder / (last or f"{ref.digest}.gsb")
+        if last or not path.exists():
+            if hashlib.sha256(content).hexdigest() != ref.digest:
+                raise DigestMismatch(f"{len(content)} bytes do not have the digest {ref.digest[:16]}…: send it again")
+            path.write_bytes(content)
+        return path
+
+    def bundle(self, ref: BlobRef, content: bytes, key: VerifyKey) -> Path:
+        """The file of a bundle that this key signed; raises `SignatureError`, or `BundleError` for one too large."""
+        if (ref.digest, key.hex) not in self._verified:
+            open_bundle(content, [key], LARGEST_BUNDLE_BYTES, available_bytes())
+            self._verified.add((ref.digest, key.hex))
+        return self.keep(ref, content)
+
+    def task(self, archive: Path, device: str, source: Callable[[], DataSource]) -> Task:
+        """The task of a bundle on a client's data."""
+        if self._loaded is None or self._loaded[0] != archive.stem:
+            self._tasks.clear()
+            self._loaded = archive.stem, Task(read_archive(archive), NO_DATA)
+        key = archive.stem, device
+        if key not in self._tasks:
+            self._tasks[key] = self._loaded[1].with_source(source())
+            if len(self._tasks) > MOST_TASKS:
+                self._tasks.popitem(last=False)
+        self._tasks.move_to_end(key)
+        return self._tasks[key]
