@@ -952,16 +952,16 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def every_assignment_ends_when_its_commands_said(self) -> None:
         wake = self.bench.session.next_wake()
-        for assignment in self.bench.session._assignments.values():
+        for assignment in self.bench.session._worklist.assignments:
             assert self.bench.now < assignment.deadline <= self.due[assignment.run, assignment.server_round]
             assert wake <= assignment.deadline
 
     @invariant()
     def every_unsettled_update_is_asked_about(self) -> None:
         for run, server_round in self.unsettled.items():
-            assert self.bench.session._uploads.round_of(run) == server_round
+            assert self.bench.session._results.owed_round(run) == server_round
         if self.online and self.unsettled:
-            assert self.bench.session._uploads.next_wake() <= self.bench.now + LONGEST_SILENCE_SECONDS
+            assert self.bench.session._results.next_wake() <= self.bench.now + LONGEST_SILENCE_SECONDS
 
 
 AnyOrder.TestCase.settings = hypothesis_settings(max_examples=100, stateful_step_count=50, deadline=None)
