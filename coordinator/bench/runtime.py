@@ -105,12 +105,13 @@ def measure(name: str, turns: int, batch_size: int = BATCH_SIZE) -> Row:
         exported.write(Path(folder), family)
         ours = ["-m", "edge_client.step_times", folder, str(batch_size)]
         torches = [["-c", PROGRAM, name, str(batch_size), kind] for kind in ("plain", "last")]
-        sides = [stack.enter_context(_side(command)) for command in (ours, *torches)]
-        _take_turns(sides, turns)
+        sides = [stack.enter_context(side_of(command)) for command in (ours, *torches)]
+        take_turns(sides, turns)
         return {"family": name, "batch_size": batch_size} | _figures(exported, sides, batch_size)
 
 
-def _take_turns(sides: Sequence[Side], turns: int) -> None:
+def take_turns(sides: Sequence[Side], turns: int) -> None:
+    """Warm all sides up, then have each time some steps, one after another, `turns` times."""
     steps = []
     for side in sides:
         side.take_turn(FEWEST_STEPS, counts=False)
@@ -147,7 +148,8 @@ def _figures(exported: Exported, sides: Sequence[Side], batch_size: int) -> dict
 
 
 @contextmanager
-def _side(arguments: Sequence[str]) -> Iterator[Side]:
+def side_of(arguments: Sequence[str]) -> Iterator[Side]:
+    """A timing process of ours with these arguments, one thread, ended at the end of the block."""
     process = subprocess.Popen(  # noqa: S603  our own programs
         [sys.executable, *arguments],
         stdin=subprocess.PIPE,
