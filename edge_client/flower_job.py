@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import cast
 
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -17,7 +16,7 @@ from edge_client.context_room import ContextRoom
 from edge_client.data import DataSource, FolderSource, MemorySource, Recordings
 from edge_client.inbox import read_round
 from edge_client.inline_trainer import InlineTrainer
-from edge_client.orders import Answer, Failed, LocalRules, NeedModel, Scored, Trained
+from edge_client.orders import Answer, Failed, LocalRules, NeedModel, Order, Scored, Trained
 from edge_client.task import Task
 from edge_client.task_shelf import TaskShelf
 from shared.errors import GradsieveError, MessageError, SettingsError, TrainerError
@@ -32,7 +31,13 @@ NO_DATA = MemorySource(Recordings([], []))
 def name_of(context: Context) -> str:
     """The client's name: `device` in the node's config, or `client-00007` by its partition there."""
     config = context.node_config
-    return str(config["device"]) if "device" in config else f"client-{int(config['partition-id']):05d}"
+    if "device" in config:
+        return str(config["device"])
+    if "partition-id" not in config:
+        raise SettingsError(
+            "the node's config has no name: start the SuperNode with --node-config 'device=\"board-7\"'"
+        )
+    return f"client-{int(config['partition-id']):05d}"
 
 
 def source_of(context: Context) -> DataSource:
@@ -56,44 +61,37 @@ def job_client_app(
 
     @app.query()
     def query(message: Message, context: Context) -> Message:
-        return Message(RecordDict({CLIENT: ConfigRecord({"device": name(context)})}), reply_to=message)
+        return _reply(message, CLIENT, lambda: ConfigRecord({"device": name(context)}))
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        return _reply(message, context)
+        return _reply(message, UPDATE, lambda: _worked(message, context, name(context), source, signer))
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
-        return _reply(message, context)
-
-    def _reply(message: Message, context: Context) -> Message:
-        try:
-            record = _worked(message, context, name(context), source, signer)
-        except GradsieveError as error:
-            return Message(Error(NOT_DONE, str(error)), reply_to=message)
-        return Message(RecordDict({UPDATE: record}), reply_to=message)
+        return _reply(message, UPDATE, lambda: _worked(message, context, name(context), source, signer))
 
     return app
+
+
+def _reply(message: Message, record: str, answer: Callable[[], ConfigRecord]) -> Message:
+    """The reply with a record of this name, or an error that says why there is none."""
+    try:
+        return Message(RecordDict({record: answer()}), reply_to=message)
+    except GradsieveError as error:
+        return Message(Error(NOT_DONE, str(error)), reply_to=message)
 
 
 def _worked(
     message: Message, context: Context, device: str, source: Callable[[Context], DataSource], signer: str | None
 ) -> ConfigRecord:
     """What came of a message; raises `GradsieveError` for one that is malformed, or could not be carried out."""
-    offer, own = _record(message, ROUND), _record(message, CLIENT)
-    opened = read_round(_named(offer, "manifest"), _named(offer, "attachment"))
-    command = parse(COMMAND, _named(own, "command"))
-    if not isinstance(command, TrainCommand | EvaluateCommand):
-        raise MessageError(f"a {command.kind} is no command to work")
-    manifest, shelf = opened.manifest, _shelf()
-    bundle = shelf.bundle(manifest.bundle, _named(offer, manifest.bundle.digest), _key(signer or own.get("signer")))
-    files = {"model": shelf.keep(manifest.model, _named(offer, manifest.model.digest), last="model")}
-    if manifest.plan is not None and isinstance(command, TrainCommand):
-        files["plan"] = shelf.keep(manifest.plan, opened.attached[manifest.plan.digest], last="plan")
-    now = time.monotonic()
-    assignment = Assignment(command, now + command.seconds, way=Way.MODEL)
-    order = assignment.order(manifest, files, device, bundle, now, LocalRules())
-    room = ContextRoom(context, command.run, cast(int, own["accepted"]))
+    own, shelf = _record(message, CLIENT), _shelf()
+    order = _order(_record(message, ROUND), own, device, _key(signer or own.get("signer")))
+    accepted = own.get("accepted")
+    if not isinstance(accepted, int):
+        raise MessageError("a message that does not tell which round was accepted: its server is of another version")
+    room = ContextRoom(context, order.run, accepted)
 
     def load(archive: Path) -> Task:
         return shelf.task(archive, device, lambda: source(context))
@@ -101,6 +99,30 @@ def _worked(
     trainer = InlineTrainer(shelf.folder, NO_DATA, time.monotonic, celsius=_unknown, room=lambda run: room, load=load)
     trainer.submit(order)
     return _told(trainer.poll()[0], room)
+
+
+def _order(offer: ConfigRecord, own: ConfigRecord, device: str, key: VerifyKey) -> Order:
+    """What the trainer is asked, with its files in place; raises `GradsieveError`."""
+    opened, command = read_round(_named(offer, "manifest"), _named(offer, "attachment")), _command(own)
+    manifest, shelf = opened.manifest, _shelf()
+    if (command.run, command.server_round) != (manifest.run, manifest.server_round):
+        raise MessageError(f"a command for round {command.server_round} came with the manifest of another")
+    bundle = shelf.bundle(manifest.bundle, _named(offer, manifest.bundle.digest), key)
+    files = {"model": shelf.keep(manifest.model, _named(offer, manifest.model.digest), last="model")}
+    if manifest.plan is not None and isinstance(command, TrainCommand):
+        if manifest.plan.digest not in opened.attached:
+            raise MessageError("round manifest: its plan did not come with it")
+        files["plan"] = shelf.keep(manifest.plan, opened.attached[manifest.plan.digest], last="plan")
+    now = time.monotonic()
+    assignment = Assignment(command, now + command.seconds, way=Way.MODEL)
+    return assignment.order(manifest, files, device, bundle, now, LocalRules())
+
+
+def _command(own: ConfigRecord) -> TrainCommand | EvaluateCommand:
+    command = parse(COMMAND, _named(own, "command"))
+    if not isinstance(command, TrainCommand | EvaluateCommand):
+        raise MessageError(f"a {command.kind} is no command to work")
+    return command
 
 
 def _unknown() -> None:

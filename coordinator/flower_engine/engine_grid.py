@@ -1,6 +1,5 @@
 """Sieved rounds over a Grid of Flower's own: the round goes out in ordinary messages, and updates come in replies."""
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import cast
@@ -9,6 +8,8 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from coordinator.flower_compat import FlowerRun, node_id_of
+from coordinator.flower_engine.exchange import Exchange
+from coordinator.flower_engine.roll import Roll
 from coordinator.intake import Intake
 from coordinator.offer_record import config_record, manifest_from_record
 from coordinator.replies import ERROR_LATE, ERROR_REFUSED, ERROR_TROUBLE, evaluation, failure
@@ -16,12 +17,8 @@ from coordinator.round_grid import RoundGrid
 from shared.errors import MessageError, RemoteError, RunError
 from shared.flower_records import CLIENT, ROUND, UPDATE
 from shared.messages import DEVICE_EVENT, EvaluateCommand, Evaluated, RoundManifest, TrainCommand, dump, one_line, parse
-from shared.topics import check_device_name
 from shared.verdicts import Verdict
 
-log = logging.getLogger(__name__)
-
-POLL_SECONDS = 0.1
 LONGEST_WAIT_SECONDS = 3600.0
 MOST_REASON = 300
 
@@ -44,9 +41,8 @@ class EngineGrid(RoundGrid):
     ) -> None:
         self._grid, self._intake, self._signer = grid, intake, signer
         self._accepted = dict(accepted)
-        self._clock, self._pause = clock, pause
-        self._nodes: dict[str, int] = {}
-        self._met: dict[int, str] = {}
+        self._exchange = Exchange(grid, clock, pause)
+        self.roll = Roll(grid, clock)
         self._cohort: list[str] | None = None
         self.received_bytes: dict[str, int] = {}
         """Of update objects and scores, by client; what Flower puts around them is not counted."""
@@ -82,34 +78,26 @@ class EngineGrid(RoundGrid):
 
     def devices(self) -> list[str]:
         """The clients on the nodes that are there, or the cohort that is asked."""
-        return sorted(self._nodes) if self._cohort is None else list(self._cohort)
+        return sorted(self.roll.nodes) if self._cohort is None else list(self._cohort)
 
     def restrict(self, cohort: list[str] | None) -> None:
         """Show strategies only these clients."""
         self._cohort = cohort
 
-    def meet(self, seconds: float) -> None:
-        """See which nodes are there, and ask those that are new for their client's name, at most so long."""
-        present = set(self._grid.get_node_ids())
-        strangers = sorted(present - self._met.keys())
-        questions = [Message(RecordDict({CLIENT: ConfigRecord({})}), node, "query") for node in strangers]
-        for reply in self._replies(questions, seconds):
-            self._greet(reply)
-        self._nodes = {name: node for node, name in sorted(self._met.items(), reverse=True) if name and node in present}
-
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Send the round to its clients, and wait until every one answered, at most `timeout` seconds."""
         seconds = min(timeout or LONGEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS)
-        asked = {self._device_of(message.metadata.dst_node_id): message for message in messages}
-        outgoing = [
-            self._addressed(device, message, seconds)
+        names = {node_id_of(device): device for device in self.devices()}
+        asked = {names[message.metadata.dst_node_id]: message for message in messages}
+        outgoing = {
+            device: self._addressed(device, message, seconds)
             for device, message in asked.items()
-            if device in self._nodes and not self._answered(device, message)
-        ]
-        replies: dict[str, Message] = {}
-        for reply in self._replies(outgoing, seconds):
-            device = self._met[reply.metadata.src_node_id]
-            replies[device] = self._taken(device, asked[device], reply)
+            if device in self.roll.nodes and not self._answered(device, message)
+        }
+        replies = {
+            device: self._taken(device, asked[device], reply)
+            for device, reply in self._exchange.replies(outgoing, seconds)
+        }
         if any(map(_trains, asked.values())):
             return self._updates(asked, replies)
         return [replies.get(device) or _late(device, message) for device, message in asked.items()]
@@ -139,36 +127,8 @@ class EngineGrid(RoundGrid):
         )
         self.sent_bytes += sum(len(content) for content in whole.values() if isinstance(content, bytes))
         return Message(
-            RecordDict({ROUND: whole, CLIENT: own}), self._nodes[device], message.metadata.message_type, ttl=seconds
+            RecordDict({ROUND: whole, CLIENT: own}), self.roll.nodes[device], message.metadata.message_type, ttl=seconds
         )
-
-    def _replies(self, messages: list[Message], seconds: float) -> Iterator[Message]:
-        """Send, and give the replies as they come until all are here or the time is up."""
-        deadline = self._clock() + seconds
-        waiting = set(self._grid.push_messages(messages)) if messages else set()
-        while waiting:
-            for reply in self._grid.pull_messages(sorted(waiting)):
-                waiting.discard(reply.metadata.reply_to_message_id)
-                yield reply
-            if waiting and self._clock() >= deadline:
-                log.warning("waited %.0f s: no reply from %d of %d nodes", seconds, len(waiting), len(messages))
-                return
-            if waiting:
-                self._pause(POLL_SECONDS)
-
-    def _greet(self, reply: Message) -> None:
-        """Note a node's client; one without a usable name, or with another's, is asked nothing."""
-        node = reply.metadata.src_node_id
-        self._met[node] = ""
-        record = None if reply.has_error() else config_record(reply.content, CLIENT)
-        try:
-            name = check_device_name(str(record["device"]) if record and "device" in record else "")
-            if any(known == name and other in self._nodes.values() for other, known in self._met.items()):
-                raise MessageError(f"another node is {name!r} already")
-        except MessageError as error:
-            log.warning("node %d is asked nothing: %s", node, error)
-            return
-        self._met[node] = name
 
     def _taken(self, device: str, message: Message, reply: Message) -> Message:
         """What a client's answer comes to; updates go into the intake."""
@@ -191,12 +151,6 @@ class EngineGrid(RoundGrid):
 
     def _answered(self, device: str, message: Message) -> bool:
         return _trains(message) and (self._intake.frozen or self._intake.has(device))
-
-    def _device_of(self, node_id: int) -> str:
-        for device in self.devices():
-            if node_id_of(device) == node_id:
-                return device
-        raise RunError(f"no client has the node id {node_id}: get the ids from get_node_ids()")
 
 
 def _trains(message: Message) -> bool:

@@ -10,10 +10,8 @@ from coordinator.flower_engine.engine_grid import EngineGrid
 from coordinator.muster import too_few
 from shared.errors import DeadlineExceeded
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 0.2
 """Time between two looks at which nodes there are."""
-NAME_SECONDS = 60.0
-"""A node's first message may have to wait for its engine to start a process and install the app."""
 
 
 class EngineMuster:
@@ -39,10 +37,11 @@ class EngineMuster:
 
     def gather(self, wanted: int, seconds: float, on_wait: Callable[[int], None]) -> list[str]:
         """The clients that are there, once they are `wanted`."""
-        if not self.wait_for(wanted, 0):
+        self._grid.roll.look()
+        if len(self._grid.devices()) < wanted:
             on_wait(len(self._grid.devices()))
-            if not self.wait_for(wanted, seconds):
-                raise DeadlineExceeded(too_few(wanted, seconds, self._grid.devices()))
+        if not self.wait_for(wanted, seconds):
+            raise DeadlineExceeded(too_few(wanted, seconds, self._grid.devices()))
         return self._grid.devices()
 
     def regather(self, cohort: Sequence[str], seconds: float) -> None:
@@ -62,11 +61,12 @@ class EngineMuster:
         return [Device(name, online=True, received_bytes=received.get(name, 0)) for name in self._grid.devices()]
 
     def _until(self, ready: Callable[[], bool], seconds: float) -> bool:
+        """Look until `ready()` and all nodes have said who they are, or were given the time to."""
         deadline = self._clock() + seconds
         while True:
-            self._grid.meet(NAME_SECONDS)
-            if ready():
+            self._grid.roll.look()
+            if ready() and self._grid.roll.settled:
                 return True
             if self._clock() >= deadline:
-                return False
+                return ready()
             self._pause(LOOK_SECONDS)
