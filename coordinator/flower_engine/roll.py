@@ -60,9 +60,9 @@ class Roll:
         if node is None:
             return
         record = None if reply.has_error() else config_record(reply.content, CLIENT)
-        name = str(record["device"]) if record and "device" in record else ""
+        name = record.get("device") if record else None
         try:
-            self._names[node] = check_device_name(name)
+            self._names[node] = check_device_name(name if isinstance(name, str) else "")
         except MessageError as error:
             self._names[node] = ""
             said = reply.error.reason if reply.has_error() else error

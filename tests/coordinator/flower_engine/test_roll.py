@@ -1,0 +1,181 @@
+"""Who is on which node, as the roll and the muster find out, on a clock of the test's own."""
+
+from collections.abc import Iterable
+
+import pytest
+from flwr.app import ConfigRecord, Error, Message, RecordDict
+from flwr.serverapp import Grid
+
+from coordinator.flower_compat import FlowerRun, adopt_identity, set_message_id
+from coordinator.flower_engine.engine_muster import EngineMuster
+from coordinator.flower_engine.exchange import Exchange
+from coordinator.flower_engine.roll import SETTLE_SECONDS, Roll
+from shared.errors import DeadlineExceeded
+from shared.flower_records import CLIENT
+
+
+class SilentGrid(Grid):
+    """Keeps what it is given; replies are what the test makes of it."""
+
+    def __init__(self, *nodes: int) -> None:
+        adopt_identity(1)
+        self.present = list(nodes)
+        self.asked: dict[str, Message] = {}
+        self.replies: list[Message] = []
+
+    def answer(self, node: int, reply: RecordDict | Error) -> None:
+        message = next(m for m in reversed(self.asked.values()) if m.metadata.dst_node_id == node)
+        self.replies.append(Message(reply, reply_to=message))
+
+    def name(self, node: int, name: str) -> None:
+        self.answer(node, RecordDict({CLIENT: ConfigRecord({"device": name})}))
+
+    @property
+    def run(self) -> FlowerRun:
+        raise NotImplementedError
+
+    def set_run(self, run: FlowerRun) -> None:
+        raise NotImplementedError
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        raise NotImplementedError
+
+    def get_node_ids(self) -> Iterable[int]:
+        return self.present
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        ids = []
+        for message in messages:
+            ids.append(f"message-{len(self.asked)}")
+            set_message_id(message, ids[-1])
+            self.asked[ids[-1]] = message
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        wanted = set(message_ids)
+        found = [reply for reply in self.replies if reply.metadata.reply_to_message_id in wanted]
+        self.replies = [reply for reply in self.replies if reply not in found]
+        return found
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        raise NotImplementedError
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pause(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_each_node_is_asked_once_and_a_late_answer_counts(clock: Clock) -> None:
+    grid = SilentGrid(5, 6)
+    roll = Roll(grid, clock)
+    roll.look()
+    grid.name(5, "a")
+    roll.look()
+    assert roll.nodes == {"a": 5}
+    assert not roll.settled
+    clock.now += SETTLE_SECONDS
+    assert roll.settled
+    grid.name(6, "b")
+    roll.look()
+    assert roll.nodes == {"a": 5, "b": 6}
+    assert len(grid.asked) == 2
+
+
+def test_a_name_stays_with_its_node_until_that_is_gone(clock: Clock) -> None:
+    grid = SilentGrid(5)
+    roll = Roll(grid, clock)
+    roll.look()
+    grid.name(5, "a")
+    grid.present.append(9)  # the client started again, and Flower does not know yet that its old node is gone
+    roll.look()
+    grid.name(9, "a")
+    roll.look()
+    assert roll.nodes == {"a": 5}
+    grid.present.remove(5)
+    roll.look()
+    assert roll.nodes == {"a": 9}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        RecordDict(),
+        RecordDict({CLIENT: ConfigRecord({})}),
+        RecordDict({CLIENT: ConfigRecord({"device": "Not A Name"})}),
+        RecordDict({CLIENT: ConfigRecord({"device": 7})}),
+        RecordDict({CLIENT: ConfigRecord({"device": b"\xff" * 3})}),
+        Error(2002, "it has no name"),
+    ],
+    ids=["no record", "no name", "no usable name", "a number", "bytes", "an error"],
+)
+def test_a_node_without_a_usable_name_is_asked_nothing_more(clock: Clock, answer: RecordDict | Error) -> None:
+    grid = SilentGrid(5)
+    roll = Roll(grid, clock)
+    roll.look()
+    grid.answer(5, answer)
+    roll.look()
+    roll.look()
+    assert roll.nodes == {}
+    assert len(grid.asked) == 1
+
+
+class Roster:
+    """What a muster needs of a grid."""
+
+    def __init__(self, roll: Roll) -> None:
+        self.roll = roll
+
+    def devices(self) -> list[str]:
+        return sorted(self.roll.nodes)
+
+
+def muster_of(grid: SilentGrid, clock: Clock) -> EngineMuster:
+    return EngineMuster(Roster(Roll(grid, clock)), clock, clock.pause)  # type: ignore[arg-type]  # all that is used
+
+
+def test_a_dead_node_holds_up_a_round_once_and_not_for_long(clock: Clock) -> None:
+    grid, told = SilentGrid(5, 6), list[int]()
+    muster = muster_of(grid, clock)
+    with pytest.raises(DeadlineExceeded, match="waited 4 s for 1 devices, 0 are online"):
+        muster.gather(1, 4.0, told.append)
+    grid.name(5, "a")
+    began = clock.now
+    assert muster.gather(1, 60.0, told.append) == ["a"]
+    assert clock.now - began == pytest.approx(SETTLE_SECONDS - 4.0, abs=0.5)
+    began = clock.now
+    assert muster.gather(1, 60.0, told.append) == ["a"]
+    assert clock.now == began
+    assert told == [0]
+
+
+def test_replies_end_at_the_deadline_and_belong_to_whom_the_message_was_for(clock: Clock) -> None:
+    grid = SilentGrid(5, 6)
+    exchange = Exchange(grid, clock, clock.pause)
+    messages = {name: Message(RecordDict(), node, "train") for name, node in (("a", 5), ("b", 6))}
+    replies = exchange.replies(messages, 3.0)
+    began = clock.now
+
+    def answer_then_wait(seconds: float) -> None:
+        if clock.now == began:
+            grid.answer(6, RecordDict())
+            grid.replies[-1].metadata.__dict__["_src_node_id"] = 5  # it claims to be another's
+            grid.replies.append(grid.replies[-1])
+        clock.now += seconds
+
+    exchange._pause = answer_then_wait
+    assert [device for device, _ in replies] == ["b"]
+    assert clock.now - began == pytest.approx(3.0, abs=0.2)
