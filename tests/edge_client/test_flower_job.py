@@ -1,0 +1,110 @@
+"""A job's ClientApp and what a server may send it: every message is answered, with an error where it makes no sense."""
+
+from pathlib import Path
+
+import pytest
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+
+from coordinator.flower_compat import adopt_identity
+from edge_client.context_room import STATE, ContextRoom
+from edge_client.flower_job import NOT_DONE, job_client_app
+from edge_client.pending import PendingUpdate
+from shared.errors import DigestMismatch
+from shared.flower_records import CLIENT, ROUND
+from shared.layout import Layout
+from shared.messages import BlobRef, CancelCommand, LocalWork, RoundManifest, TrainCommand, dump
+
+DIGEST = "ab" * 32
+REF = BlobRef(digest=DIGEST, size=3)
+WORK = LocalWork(steps=1, batch_size=1, learning_rate=0.1, momentum=0.0, codec="partition", seed=1)
+MANIFEST = RoundManifest(run="run-1", server_round=1, bundle=REF, model=REF, plan=REF, work=WORK)
+COMMAND = TrainCommand(run="run-1", server_round=1, seconds=5.0)
+LATER = COMMAND.model_copy(update={"server_round": 2})
+OFFER = {"manifest": dump(MANIFEST), "attachment": b"", DIGEST: b"abc"}
+OWN = {"command": dump(COMMAND), "accepted": 0, "signer": "cd" * 32}
+
+Config = dict[str, bool | float | int | str]
+
+
+@pytest.fixture(autouse=True)
+def identity() -> None:
+    adopt_identity(1)
+
+
+def context(config: Config | None = None) -> Context:
+    return Context(1, 5, {"device": "board-7"} if config is None else config, RecordDict(), {})
+
+
+def error_of(
+    content: RecordDict, kind: str = "train", config: dict[str, bool | float | int | str] | None = None
+) -> str:
+    message = Message(content, 5, kind)
+    message.metadata.__dict__["_message_id"] = "message-1"
+    reply = job_client_app()(message, context(config))
+    assert reply.has_error()
+    assert reply.error.code == NOT_DONE
+    return str(reply.error.reason)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({}, "without the record client"),
+        ({CLIENT: OWN}, "without the record round"),
+        ({CLIENT: OWN, ROUND: {**OFFER, "manifest": "text"}}, "lacks manifest"),
+        ({CLIENT: OWN, ROUND: {**OFFER, "manifest": b"\xff"}}, "control message"),
+        ({CLIENT: {**OWN, "command": b"{}"}, ROUND: OFFER}, "control message"),
+        ({CLIENT: {**OWN, "command": dump(CancelCommand(run="run-1"))}, ROUND: OFFER}, "no command to work"),
+        ({CLIENT: {**OWN, "command": dump(LATER)}, ROUND: OFFER}, "came with the manifest of another"),
+        ({CLIENT: {**OWN, "signer": "nobody"}, ROUND: OFFER}, "the signer of the job's bundle"),
+        ({CLIENT: OWN, ROUND: {"manifest": dump(MANIFEST), "attachment": b""}}, "lacks abababababababab"),
+        ({CLIENT: OWN, ROUND: OFFER}, "bundle"),
+    ],
+)
+def test_a_message_that_makes_no_sense_is_answered_with_the_reason(
+    content: dict[str, dict[str, bytes | str | int]], reason: str
+) -> None:
+    assert reason in error_of(RecordDict({name: ConfigRecord({**record}) for name, record in content.items()}))
+
+
+def test_a_node_without_a_name_says_what_to_start_it_with() -> None:
+    assert "--node-config 'device=" in error_of(RecordDict(), "query", {})
+
+
+def test_a_client_is_named_by_its_partition_where_it_has_no_name() -> None:
+    message = Message(RecordDict(), 5, "query")
+    message.metadata.__dict__["_message_id"] = "message-1"
+    reply = job_client_app()(message, context({"partition-id": 12}))
+    assert reply.content.config_records[CLIENT]["device"] == "client-00012"
+
+
+def update(server_round: int, run: str = "run-1") -> PendingUpdate:
+    return PendingUpdate(run, server_round, DIGEST, 3, b"object", b"plan", b"history")
+
+
+def test_what_a_client_keeps_is_its_runs_alone() -> None:
+    kept = context()
+    store = ContextRoom(kept, "run-1", 0).updates
+    assert store.read() is None
+    assert store.read_residual() == store.history() == b""
+    store.commit(update(4), memoryview(b"\x00\x00\x80\x3f"))
+    store.keep_history(b"after")
+    again = ContextRoom(kept, "run-1", 0).updates
+    assert again.read() == update(4)
+    assert (again.read_residual(), again.history()) == (b"\x00\x00\x80\x3f", b"after")
+    assert ContextRoom(kept, "run-2", 0).updates.read() is None
+    again.commit(update(5), b"")
+    assert again.history() == b"", "sends after an update belong to that update"
+    assert STATE in kept.state.config_records
+
+
+@pytest.mark.parametrize(("accepted", "counts"), [(0, False), (3, False), (4, True)])
+def test_an_update_counts_only_where_the_server_says_so(accepted: int, counts: bool) -> None:
+    assert ContextRoom(context(), "run-1", accepted).updates.verdict_on(update(4)) is counts
+
+
+def test_a_model_that_is_not_the_rounds_is_refused(tmp_path: Path) -> None:
+    layout = Layout.of([("w", (3,), "weight")])
+    (tmp_path / "model").write_bytes(bytes(12))
+    with pytest.raises(DigestMismatch, match="a model of 12 bytes is not the one with digest abababababababab"):
+        ContextRoom(context(), "run-1", 0).model(layout).replace(tmp_path / "model", DIGEST)
