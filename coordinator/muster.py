@@ -31,8 +31,8 @@ class Muster(Protocol):
     def regather(self, cohort: Sequence[str], seconds: float) -> None:
         """Wait until all of these devices are there again, if they come."""
 
-    def dismiss(self, run: str, seconds: float) -> None:
-        """Tell the devices that the run is over, and wait a moment for their last counters."""
+    def dismiss(self, run: str, seconds: float, on_wait: Callable[[], None]) -> None:
+        """Tell the devices that the run is over, and wait a moment for their last counters, if they give any."""
 
     def traffic_bytes(self) -> tuple[int, int]:
         """Bytes received from devices and bytes sent so far, as whole packets; 0 where that is not known."""
@@ -79,8 +79,9 @@ class LinkMuster:
         """Wait for these devices: they too may have lost the broker, and back off."""
         self._link.wait_until(lambda: set(cohort) <= set(self._grid.devices()), seconds)
 
-    def dismiss(self, run: str, seconds: float) -> None:
+    def dismiss(self, run: str, seconds: float, on_wait: Callable[[], None]) -> None:
         """Cancel the run on every device online, and wait for a heartbeat of each."""
+        on_wait()
         with self._link.changed:
             online = [self._link.fleet.devices[name] for name in self._link.fleet.online()]
             wanted = {device.name: device.heartbeats + 1 for device in online}

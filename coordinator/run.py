@@ -217,8 +217,11 @@ class Run:
 
     def _farewell(self) -> None:
         """Tell the devices that the run is over, and wait a moment for their last counters."""
-        self._report(self.job.rounds, f"waiting for the devices' last counters, at most {FAREWELL_SECONDS:g} s")
-        self._muster.dismiss(self.id, FAREWELL_SECONDS)
+
+        def on_wait() -> None:
+            self._report(self.job.rounds, f"waiting for the devices' last counters, at most {FAREWELL_SECONDS:g} s")
+
+        self._muster.dismiss(self.id, FAREWELL_SECONDS, on_wait)
 
     def _traffic(self) -> dict[str, float]:
         """Bytes of whole MQTT packets on the coordinator's transport since the last round closed."""

@@ -48,7 +48,7 @@ class EngineMuster:
         """Look until all of these are there."""
         self._until(lambda: set(cohort) <= set(self._grid.devices()), seconds)
 
-    def dismiss(self, run: str, seconds: float) -> None:
+    def dismiss(self, run: str, seconds: float, on_wait: Callable[[], None]) -> None:
         """Nothing: Flower ends its nodes' part itself."""
 
     def traffic_bytes(self) -> tuple[int, int]:

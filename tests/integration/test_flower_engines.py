@@ -66,8 +66,8 @@ def job_app(tmp_path: Path) -> Path:
     """The example with two rounds: on SuperNodes every message starts a process."""
     app = Path(shutil.copytree(JOB_APP, tmp_path / "app"))
     job = (app / "job.toml").read_text()
-    assert "rounds = 3" in job
-    (app / "job.toml").write_text(job.replace("rounds = 3", "rounds = 2"))
+    assert "rounds = 4" in job
+    (app / "job.toml").write_text(job.replace("rounds = 4", "rounds = 2"))
     return app
 
 
