@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from coordinator.bench.emulated_crowd import write_data
+from coordinator.bench.emulated_crowd import PROGRAM, write_data
 from coordinator.bench.load import load_before
 from coordinator.bench.markdown import claims_table, rows_table
 from coordinator.bench.result import Claim, Row, write_result
@@ -46,7 +46,7 @@ class Contender:
     """One engine under one number of clients: its program, and the arguments behind clients, asked and rounds."""
 
     engine: str
-    module: str
+    program: str
     clients: int
     asked: int
     rounds: int
@@ -56,7 +56,7 @@ class Contender:
     def run(self) -> dict[str, Any]:
         """What its process prints; where it cannot run, the last line that it said."""
         counts = map(str, (self.clients, self.asked, self.rounds))
-        command = [sys.executable, "-c", CALL.format(module=self.module), *self.before, *counts, *self.after]
+        command = [sys.executable, "-c", self.program, *self.before, *counts, *self.after]
         done = subprocess.run(  # noqa: S603  our own programs
             command,
             capture_output=True,
@@ -102,13 +102,13 @@ def measure(data: Path, quick: bool) -> list[Row]:
     small, large = (str(data / "small"),), (str(data / "large"),)
     for (clients, asked), rounds in zip(PAIRS, (8, 4), strict=True):
         ours = [
-            Contender(engine, "emulated_crowd", clients, asked, rounds, small, after)
+            Contender(engine, PROGRAM, clients, asked, rounds, small, after)
             for engine, after in ((OURS, ("2", "onnx")), (OURS_ALONE, ("1", "onnx")), (OURS_TORCH, ("2", "torch")))
         ]
         others = [
-            Contender(LOOP, "bare_loop", clients, asked, rounds),
-            Contender(LOOPS, "bare_loop", clients, asked, rounds, after=("2",)),
-            Contender(FLOWER, "flower_crowd", clients, asked, rounds),
+            Contender(LOOP, CALL.format(module="bare_loop"), clients, asked, rounds),
+            Contender(LOOPS, CALL.format(module="bare_loop"), clients, asked, rounds, after=("2",)),
+            Contender(FLOWER, CALL.format(module="flower_crowd"), clients, asked, rounds),
         ]
         found: dict[Contender, list[dict[str, Any]]] = {contender: [] for contender in (*others, *ours)}
         for _ in range(turns):
@@ -118,11 +118,11 @@ def measure(data: Path, quick: bool) -> list[Row]:
         rows += [row_of(contender, runs) for contender, runs in found.items()]
     for clients, rounds in ((1_000, 2 if quick else 5), (10_000, 1 if quick else 5)):
         after = ("2", "onnx", str(LARGE_IMAGES))
-        fleet = Contender(OURS, "emulated_crowd", clients, clients, rounds, large, after)
+        fleet = Contender(OURS, PROGRAM, clients, clients, rounds, large, after)
         rows.append(row_of(fleet, [fleet.run()]))
         print(json.dumps(rows[-1]), flush=True)
     after = ("2", "mosquitto", str(LARGE_IMAGES))
-    live = Contender(LIVE, "emulated_crowd", LIVE_CLIENTS, LIVE_CLIENTS, 2, large, after)
+    live = Contender(LIVE, PROGRAM, LIVE_CLIENTS, LIVE_CLIENTS, 2, large, after)
     rows.append(row_of(live, [live.run()]))
     print(json.dumps(rows[-1]), flush=True)
     return rows

@@ -3,7 +3,6 @@
 The engine `mosquitto` is the same fleet with a connection each to a real broker, in real time.
 """
 
-import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,10 +13,17 @@ import numpy as np
 from coordinator.bench.round_marks import RoundMarks
 from coordinator.broker import DevBroker
 from coordinator.emulation.emulation import Setup, emulated_run, live_run
+from coordinator.emulation.preparer import Preparer
 from coordinator.job import Fleet, Job, Split, Work
 from coordinator.records import RoundRecord
 from coordinator.run import Progress
 from coordinator.run_folder import RunFolder
+
+PROGRAM = (
+    "import sys; from coordinator.emulation.preparer import Preparer; preparer = Preparer(); "
+    "from coordinator.bench.emulated_crowd import main; main(preparer, *sys.argv[1:])"
+)
+"""For `python -c`: as `gradsieve emulate` does, it has torch loaded elsewhere while it loads what it needs itself."""
 
 STEPS, RATE = 2, 0.15
 MOSQUITTO = "mosquitto"
@@ -35,7 +41,9 @@ def job_of(clients: int, asked: int, rounds: int, batch_size: int) -> Job:
     )
 
 
-def main(data: str, clients: str, asked: str, rounds: str, workers: str, engine: str, batch: str = "32") -> None:
+def main(
+    preparer: Preparer, data: str, clients: str, asked: str, rounds: str, workers: str, engine: str, batch: str = "32"
+) -> None:
     """Rounds of `asked` clients out of `clients`, whose examples are in the folder `data`."""
     marks, begun = RoundMarks(), list[bool]()
 
@@ -62,9 +70,9 @@ def main(data: str, clients: str, asked: str, rounds: str, workers: str, engine:
         folder.begin(resume=False)
         if is_live:
             broker = stack.enter_context(DevBroker(program="mosquitto"))
-            begun_run = live_run(setup, folder, broker.settings, on_progress, on_closed)
+            begun_run = live_run(setup, folder, broker.settings, on_progress, on_closed, preparer)
         else:
-            begun_run = emulated_run(setup, folder, on_progress, on_closed)
+            begun_run = emulated_run(setup, folder, on_progress, on_closed, preparer)
         run = stack.enter_context(begun_run).run
         for server_round in range(1, int(rounds) + 1):
             run.play_round(server_round)
@@ -79,7 +87,3 @@ def write_data(folder: Path, x: np.ndarray, y: np.ndarray, owner: np.ndarray | N
     for name, array in (("x", x), ("y", y), ("owner", owner)):
         if array is not None:
             np.save(folder / f"{name}.npy", array)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from coordinator.commands.logs import quiet_logs
 from coordinator.commands.options import read_settings
+from coordinator.emulation.preparer import Preparer
 from coordinator.job import load_job
 from coordinator.run_folder import RunFolder
 
@@ -37,6 +38,8 @@ def emulate(
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON at the end")] = False,
 ) -> None:
     """Train one job with a fleet that is emulated on this machine, by the code of the boards and on a virtual clock."""
+    began, job = time.monotonic(), load_job(job_file)
+    preparer = Preparer()  # loads its libraries while this process loads its own
     from coordinator.emulation.emulation import Setup, emulated_run, live_run
     from coordinator.emulation.outcome import Outcome
     from coordinator.emulation.profiles import SHIPPED, chosen, read_profiles
@@ -44,7 +47,6 @@ def emulate(
     from coordinator.report.page import write_report
     from coordinator.summary import score_text, write_json
 
-    began, job = time.monotonic(), load_job(job_file)
     known = read_profiles(devices or SHIPPED)
     wanted = device or (list(known) if devices else ["ideal"])
     setup = Setup(
@@ -64,9 +66,9 @@ def emulate(
     table = LiveTable(f"gradsieve emulate: {job.name}", job.rounds, console=console)
     real = None if broker is None else read_settings(None, broker).broker
     begun = (
-        emulated_run(setup, folder, table.progress, table.closed)
+        emulated_run(setup, folder, table.progress, table.closed, preparer)
         if real is None
-        else live_run(setup, folder, real, table.progress, table.closed)
+        else live_run(setup, folder, real, table.progress, table.closed, preparer)
     )
     with begun as emulated, table.shown():
         table.dense_update_bytes = 4 * emulated.run.strategy.layout.size

@@ -13,7 +13,8 @@ from coordinator.admission import dense_object_bytes
 from coordinator.emulation.fleet_process import FleetProcess
 from coordinator.emulation.fleet_transport import FleetTransport
 from coordinator.emulation.last_checkpoints import LastCheckpoints
-from coordinator.emulation.preparation import DATA_FOLDER, Preparation, Prepared, Request
+from coordinator.emulation.preparation import DATA_FOLDER, Prepared, Request, prepared_by
+from coordinator.emulation.preparer import Preparer
 from coordinator.emulation.stepped_link import SteppedLink
 from coordinator.intake import Intake
 from coordinator.job import Job
@@ -90,13 +91,20 @@ def emulated_run(
     folder: RunFolder,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_closed: Callable[[RoundRecord], None] = lambda record: None,
+    preparer: Preparer | None = None,
 ) -> Iterator[EmulatedRun]:
-    """A run on a fleet that is emulated until the block ends; the folder must be new."""
+    """A run on a fleet that is emulated until the block ends; the folder must be new.
+
+    A `preparer` that was started earlier has loaded its libraries meanwhile.
+    """
     job, began_seconds = setup.job, _morning(time.time(), setup.start_hour)
-    with FleetProcess(setup.workers, folder.path / "fleet.log", setup.engine) as process:
+    with (
+        preparer or Preparer() as preparing,
+        FleetProcess(setup.workers, folder.path / "fleet.log", setup.engine) as process,
+    ):
         transport = FleetTransport(process.stream)
         key = signing_key(folder.path / KEY_FILE)
-        prepared = Preparation(setup.request(folder.path)).result()
+        prepared = prepared_by(preparing, setup.request(folder.path))
         with closing(Journal.open(folder.journal, _Calendar(transport, began_seconds), durable=False)) as journal:
             run_id = enter_run(journal, job, folder)
             strategy, intake = strategy_of(job, run_id, folder, key), Intake(journal, run_id)
@@ -120,13 +128,17 @@ def live_run(
     broker: BrokerSettings,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_closed: Callable[[RoundRecord], None] = lambda record: None,
+    preparer: Preparer | None = None,
 ) -> Iterator[EmulatedRun]:
     """The same on a real broker, in real time, with all the devices' connections in one process; kinds do not count."""
     from coordinator.assembly import assembled_run  # noqa: PLC0415  loads torch, which an emulated broker needs not
 
     job, key = setup.job, signing_key(folder.path / KEY_FILE)
-    with FleetProcess(setup.workers, folder.path / "fleet.log", setup.engine) as process:
-        prepared = Preparation(setup.request(folder.path)).result()
+    with (
+        preparer or Preparer() as preparing,
+        FleetProcess(setup.workers, folder.path / "fleet.log", setup.engine) as process,
+    ):
+        prepared = prepared_by(preparing, setup.request(folder.path))
         brief = _brief(setup, prepared, folder, key, time.time()).model_copy(update={"broker": broker})
         settings = CoordinatorSettings(broker=broker, key_file=folder.path / KEY_FILE)
         with assembled_run(job, folder, settings, on_progress, on_closed, make=lambda *prepared: None) as run:

@@ -4,18 +4,17 @@ The request comes as a JSON line on standard input; bundle, initial weights and 
 folder, and what they are is printed as another line.
 """
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from coordinator.emulation.preparer import Preparer
 from coordinator.job import Job
 from shared.errors import GradsieveError, RunError
 from shared.fleet_brief import TorchModule
 
-LONGEST_SECONDS = 600.0
 DATA_FOLDER = "fleet-data"
 
 
@@ -42,38 +41,26 @@ class Prepared(BaseModel):
     module: TorchModule | None = None
 
 
-class Preparation:
-    """The process, started at once; `result` waits for it."""
-
-    def __init__(self, request: Request) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "coordinator.emulation.preparation"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        self._request = request.model_dump_json().encode()
-
-    def result(self) -> Prepared:
-        """What was prepared; raises `RunError` with the process's own words where it could not."""
-        try:
-            answer, complaint = self._process.communicate(self._request, LONGEST_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.communicate()
-            raise RunError(f"bundle and data were not ready after {LONGEST_SECONDS:g} s: deal fewer examples") from None
-        if self._process.returncode:
-            lines = complaint.decode(errors="replace").strip().splitlines() or ["it said nothing"]
-            raise RunError(lines[-1])
-        return Prepared.model_validate_json(answer)
+def prepared_by(preparer: Preparer, request: Request) -> Prepared:
+    """What a process has prepared; raises `RunError` with its own words where it could not."""
+    try:
+        answer, complaint = preparer.answer(request.model_dump_json().encode())
+    except TimeoutError as error:
+        raise RunError(f"{error}: deal fewer examples") from None
+    if complaint:
+        raise RunError(complaint)
+    return Prepared.model_validate_json(answer)
 
 
 def main() -> int:
     """Prepare what standard input asks for."""
     from coordinator.emulation.population import prepare  # noqa: PLC0415  loads torch, which whoever starts us must not
 
+    asked = sys.stdin.buffer.read()
+    if not asked:
+        return 0  # whoever started this has ended
     try:
-        request = Request.model_validate_json(sys.stdin.buffer.read())
+        request = Request.model_validate_json(asked)
         print(prepare(request).model_dump_json())
     except GradsieveError as error:
         print(error, file=sys.stderr)
