@@ -1,14 +1,12 @@
 """From a task, or a user's own model, to what devices get: exported graphs in a signed bundle, and initial weights."""
 
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
 from pydantic import ValidationError
 
 from coordinator.export.step_graphs import StepGraphs, initial_weights
 from coordinator.export.trainer_peak import trainer_peak_bytes
-from coordinator.tasks.task import Task
 from shared.bundle import BundleManifest, Growth, file_entries, pack_bundle, sign_bundle
 from shared.errors import ExportError
 from shared.growth import grow, growth_like
@@ -16,16 +14,21 @@ from shared.layout import F32
 from shared.preprocessing import ExamplePreprocessing, Preprocessing
 from shared.signing import SigningKey
 
+if TYPE_CHECKING:
+    from coordinator.tasks.task import Task
+
 
 def build_bundle(
-    task: Task, seed: int, key: SigningKey, batch_size: int = 32, *, grown: bool = True
+    task: "Task", seed: int, key: SigningKey, batch_size: int = 32, *, grown: bool = True
 ) -> tuple[bytes, F32]:
     """The signed bundle of a task, and its initial weights float32 `[size]`, drawn by `seed`.
 
     Where the task begins at random, these are `grown` by the bundle, so that devices need not fetch them.
     `batch_size` is that of training; the estimate of its memory depends on it.
     """
-    from coordinator.export.step import export_step  # noqa: PLC0415  loads what traces; not all who pack export
+    import torch  # noqa: PLC0415  not all who pack have to export
+
+    from coordinator.export.step import export_step  # noqa: PLC0415  loads what traces
 
     torch.manual_seed(seed)
     model = task.model()

@@ -3,27 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
-import torch
 
 from coordinator.bundle_builder import Title, signed_bundle
 from coordinator.emulation.deal import deal
-from coordinator.emulation.graph_shelf import graphs_of
 from coordinator.emulation.preparation import DATA_FOLDER, Prepared, Request
 from coordinator.emulation.shares import write_recordings, write_shares
+from coordinator.emulation.start_shelf import Maker, Start, start_of
 from coordinator.export.flops import example_flops
-from coordinator.export.step_graphs import initial_weights
+from coordinator.export.step_graphs import StepGraphs
 from coordinator.exported_model import LARGEST_BUNDLE_BYTES, SUFFIX
 from coordinator.first_bundle import first_bundle
 from coordinator.job import Job
 from coordinator.run_folder import KEY_FILE, RunFolder
 from coordinator.server_model import model_bytes
-from coordinator.tasks.array_task import ArrayTask
 from coordinator.tasks.examples import Examples
-from coordinator.tasks.registry import ARRAY_TASKS, TASKS, array_task_by_name, task_by_name
-from coordinator.tasks.task import ClientData
 from shared.bundle import open_bundle
 from shared.errors import DataError, SettingsError
 from shared.fleet_brief import TorchModule
@@ -32,8 +28,20 @@ from shared.layout import F32, I64
 from shared.preprocessing import ExamplePreprocessing
 from shared.signing import SigningKey
 
+if TYPE_CHECKING:
+    from coordinator.tasks.task import ClientData
+
 TEST_SHARE = 0.2
 DEFAULT_CLIENTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """What a run begins with: the signed bundle, the first model float32 `[size]`, and a torch module that is named."""
+
+    bundle: bytes
+    model: F32
+    module: TorchModule | None = None
 
 
 class Population(Protocol):
@@ -47,8 +55,8 @@ class Population(Protocol):
     def kind(self) -> Literal["folders", "arrays"]:
         """How their data lies on disk."""
 
-    def bundle(self, job: Job, key: SigningKey) -> tuple[bytes, F32]:
-        """The signed bundle that they get, and the first model float32 `[size]`."""
+    def first(self, job: Job, key: SigningKey) -> First:
+        """What their run begins with."""
 
     def write(self, folder: Path, job: Job) -> None:
         """Put their data where the fleet reads it; raises `DataError`."""
@@ -58,7 +66,7 @@ class Population(Protocol):
 class Recorded:
     """The clients of a task with recordings of their own: they train as boards do with the same files."""
 
-    clients: Sequence[ClientData]
+    clients: Sequence["ClientData"]
     kind: Literal["folders"] = "folders"
 
     @property
@@ -66,9 +74,9 @@ class Recorded:
         """The clients' own names, sorted."""
         return sorted(client.name for client in self.clients)
 
-    def bundle(self, job: Job, key: SigningKey) -> tuple[bytes, F32]:
+    def first(self, job: Job, key: SigningKey) -> First:
         """The very bundle that a real fleet gets."""
-        return first_bundle(job, key)
+        return First(*first_bundle(job, key))
 
     def write(self, folder: Path, job: Job) -> None:
         """A folder of recordings for each client."""
@@ -81,7 +89,6 @@ class Dealt:
 
     examples: Examples
     parts: Sequence[I64]
-    task: ArrayTask | None = None
     test_share: float = TEST_SHARE
     kind: Literal["arrays"] = "arrays"
 
@@ -90,9 +97,11 @@ class Dealt:
         """`client-00000` and so on."""
         return [f"client-{number:05d}" for number in range(len(self.parts))]
 
-    def bundle(self, job: Job, key: SigningKey) -> tuple[bytes, F32]:
+    def first(self, job: Job, key: SigningKey) -> First:
         """The bundle of an export, or one of the task's own model that begins at random, drawn by the job's seed."""
-        return first_bundle(job, key) if self.task is None else _array_bundle(self.task, self.examples, job, key)
+        shape = tuple(self.examples.x.shape[1:])
+        start = None if job.task.endswith(SUFFIX) else start_of(job.task, shape, job.seed, _maker(job, shape))
+        return First(*first_bundle(job, key)) if start is None else _first_of(start, shape, job, key)
 
     def write(self, folder: Path, job: Job) -> None:
         """The arrays, once for all devices, and whose rows are whose."""
@@ -101,28 +110,20 @@ class Dealt:
 
 def prepare(request: Request) -> Prepared:
     """Make bundle, initial weights and data in the run's folder."""
-    torch.set_num_threads(1)
     job, folder = request.job, RunFolder(request.folder)
     key = SigningKey.load(folder.path / KEY_FILE)
     population = population_of(job, request.clients, request.data, request.test_share)
-    bundle, initial = population.bundle(job, key)
-    folder.initial.write_bytes(model_bytes(initial))
-    folder.bundle.write_bytes(bundle)
+    first = population.first(job, key)
+    folder.initial.write_bytes(model_bytes(first.model))
+    folder.bundle.write_bytes(first.bundle)
     population.write(folder.path / DATA_FOLDER, job)
-    graph = open_bundle(bundle, [key.verify_key], LARGEST_BUNDLE_BYTES, None).files["eval.onnx"]
-    task = population.task if isinstance(population, Dealt) else None
+    graph = open_bundle(first.bundle, [key.verify_key], LARGEST_BUNDLE_BYTES, None).files["eval.onnx"]
     return Prepared(
         names=tuple(population.names),
         kind=population.kind,
         example_flops=example_flops(graph),
-        module=_module(task) if task else None,
+        module=first.module,
     )
-
-
-def _module(task: ArrayTask) -> TorchModule | None:
-    """Where a process that has torch finds the task's own module and loss; None where they have no name."""
-    paths = [f"{found.__module__}:{found.__qualname__}" for found in (task.model, task.loss)]
-    return None if any("<" in path for path in paths) else TorchModule(factory=paths[0], loss=paths[1])
 
 
 def population_of(job: Job, clients: int | None, data: Path | None, test_share: float = TEST_SHARE) -> Population:
@@ -132,9 +133,16 @@ def population_of(job: Job, clients: int | None, data: Path | None, test_share: 
     """
     if data is not None:
         examples = _read(data)
-        return Dealt(examples, _parts(job, examples, clients or DEFAULT_CLIENTS), _array_task(job), test_share)
+        return Dealt(examples, _parts(job, examples, clients or DEFAULT_CLIENTS), test_share)
     if job.task.endswith(SUFFIX):
         raise SettingsError(f"{job.task} comes without data: name a folder with x.npy and y.npy by --data")
+    from coordinator.tasks.registry import (  # noqa: PLC0415  loads torch, which data of one's own need not
+        ARRAY_TASKS,
+        TASKS,
+        array_task_by_name,
+        task_by_name,
+    )
+
     known = sorted(task_by_name(job.task).clients(), key=lambda client: client.name) if job.task in TASKS else []
     if known and (clients is None or clients <= len(known)):
         return Recorded(known[:clients])
@@ -145,13 +153,8 @@ def population_of(job: Job, clients: int | None, data: Path | None, test_share: 
         raise SettingsError(
             f"task {job.task} has {len(known)} clients: ask for at most that many, or deal one of {others} to more"
         )
-    task = array_task_by_name(job.task)
-    examples = task.load()[0]
-    return Dealt(examples, _parts(job, examples, clients or DEFAULT_CLIENTS), task, test_share)
-
-
-def _array_task(job: Job) -> ArrayTask | None:
-    return array_task_by_name(job.task) if job.task in ARRAY_TASKS else None
+    examples = array_task_by_name(job.task).load()[0]
+    return Dealt(examples, _parts(job, examples, clients or DEFAULT_CLIENTS), test_share)
 
 
 def _parts(job: Job, examples: Examples, clients: int) -> Sequence[I64]:
@@ -167,16 +170,21 @@ def _read(folder: Path) -> Examples:
     return Examples(x, y, owner)
 
 
-def _array_bundle(task: ArrayTask, examples: Examples, job: Job, key: SigningKey) -> tuple[bytes, F32]:
-    torch.manual_seed(job.seed)
-    model, shape = task.model(), tuple(examples.x.shape[1:])
-    graphs = graphs_of(task, model, shape)
-    with torch.inference_mode():
-        classes = int(model.eval()(torch.zeros(1, *shape)).shape[1])
-    initial = initial_weights(model, graphs.layout)
-    growth = growth_like(initial, graphs.layout, job.seed) if job.downlink.first_model == "grown" else None
-    scale = (0.0,) * shape[0], (1.0,) * shape[0]
-    preprocessing = ExamplePreprocessing(shape=shape, mean=scale[0], std=scale[1], num_classes=classes)
-    title = Title(task.name, "1", "classification", shape, classes)
-    bundle = signed_bundle(title, graphs, preprocessing, key, job.work.batch_size, growth)
-    return bundle, initial if growth is None else grow(growth, graphs.layout)
+def _maker(job: Job, shape: tuple[int, ...]) -> Maker:
+    def make(graphs: StepGraphs | None) -> Start | None:
+        from coordinator.emulation.array_start import made_start  # noqa: PLC0415  loads torch, which a kept start saves
+
+        return made_start(job.task, shape, job.seed, graphs)
+
+    return make
+
+
+def _first_of(start: Start, shape: tuple[int, ...], job: Job, key: SigningKey) -> First:
+    layout, channels = start.graphs.layout, shape[0]
+    growth = growth_like(start.initial, layout, job.seed) if job.downlink.first_model == "grown" else None
+    preprocessing = ExamplePreprocessing(
+        shape=shape, mean=(0.0,) * channels, std=(1.0,) * channels, num_classes=start.classes
+    )
+    title = Title(job.task, "1", "classification", shape, start.classes)
+    bundle = signed_bundle(title, start.graphs, preprocessing, key, job.work.batch_size, growth)
+    return First(bundle, start.initial if growth is None else grow(growth, layout), start.module)

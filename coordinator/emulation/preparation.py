@@ -1,4 +1,4 @@
-"""What an emulation needs before it begins, made in a process that then ends: it loads torch, and nobody else has to.
+"""What an emulation needs before it begins, made in a process that then ends: where it loads torch, nobody else has to.
 
 The request comes as a JSON line on standard input; bundle, initial weights and the devices' data go into the run's
 folder, and what they are is printed as another line.
@@ -54,7 +54,7 @@ def prepared_by(preparer: Preparer, request: Request) -> Prepared:
 
 def main() -> int:
     """Prepare what standard input asks for."""
-    from coordinator.emulation.population import prepare  # noqa: PLC0415  loads torch, which whoever starts us must not
+    from coordinator.emulation.population import prepare  # noqa: PLC0415  loads what whoever starts us need not
 
     asked = sys.stdin.buffer.read()
     if not asked:

@@ -3,6 +3,7 @@
 Nothing is imported here that whoever starts it would have to wait for.
 """
 
+import os
 import subprocess
 import sys
 from types import TracebackType
@@ -20,6 +21,7 @@ class Preparer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
 
     def __enter__(self) -> Self:

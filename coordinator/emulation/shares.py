@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from coordinator.tasks.examples import Examples
-from coordinator.tasks.task import ClientData, export_folder
 from shared.layout import I64
+
+if TYPE_CHECKING:
+    from coordinator.tasks.task import ClientData
 
 
 def write_shares(folder: Path, examples: Examples, parts: Sequence[I64], test_share: float, seed: int) -> None:
@@ -29,7 +32,9 @@ def write_shares(folder: Path, examples: Examples, parts: Sequence[I64], test_sh
     np.save(folder / "ends.npy", ends)
 
 
-def write_recordings(folder: Path, clients: Sequence[ClientData]) -> None:
+def write_recordings(folder: Path, clients: Sequence["ClientData"]) -> None:
     """Write each client's recordings into a folder of its name, as a board has them."""
+    from coordinator.tasks.task import export_folder  # noqa: PLC0415  loads torch, which dealt examples need not
+
     for client in clients:
         export_folder(client, folder / client.name)

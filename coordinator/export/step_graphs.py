@@ -1,10 +1,12 @@
 """What an export is: three graphs and the layout of their weights; and the weights that a model has itself."""
 
 from dataclasses import dataclass
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from shared.layout import F32, Layout
+
+if TYPE_CHECKING:
+    from torch import nn  # graphs are read without torch
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class StepGraphs:
     layout: Layout
 
 
-def initial_weights(model: nn.Module, layout: Layout) -> F32:
+def initial_weights(model: "nn.Module", layout: Layout) -> F32:
     """The model's parameters and buffers as one float32 `[layout.size]` vector."""
     tensors = {**dict(model.named_buffers()), **dict(model.named_parameters())}
     return layout.join({tensor.name: tensors[tensor.name].detach().numpy() for tensor in layout.tensors})
