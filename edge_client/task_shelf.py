@@ -10,7 +10,7 @@ from edge_client.data import DataSource, MemorySource, Recordings
 from edge_client.memory import available_bytes
 from edge_client.task import Task, read_archive
 from shared.bundle import open_bundle
-from shared.errors import DigestMismatch
+from shared.errors import DigestMismatch, TrainerError
 from shared.messages import BlobRef
 from shared.signing import VerifyKey
 
@@ -37,21 +37,33 @@ class TaskShelf:
     def keep(self, ref: BlobRef, content: bytes, *, last: str = "") -> Path:
         """The file of an object, checked against its digest; with `last`, it takes the place of the last one so called.
 
-        Raises `DigestMismatch`.
+        Raises `DigestMismatch`, and `TrainerError` where it cannot be written.
         """
+        _check(ref, content)
         path = self.folder / (last or f"{ref.digest}.gsb")
-        if last or not path.exists():
-            if hashlib.sha256(content).hexdigest() != ref.digest:
-                raise DigestMismatch(f"{len(content)} bytes do not have the digest {ref.digest[:16]}…: send it again")
-            path.write_bytes(content)
+        try:
+            partial = path.with_name(f"{path.name}.partial")
+            partial.write_bytes(content)
+            partial.replace(path)
+        except OSError as error:
+            raise TrainerError(f"{path}: {error.strerror}: make room on the node's disk") from error
         return path
 
     def bundle(self, ref: BlobRef, content: bytes, key: VerifyKey) -> Path:
-        """The file of a bundle that this key signed; raises `SignatureError`, or `BundleError` for one too large."""
+        """The file of a bundle that this key signed; raises `SignatureError`, or `BundleError` for one too large.
+
+        What was verified are these very bytes: their digest is compared first, whatever was kept under it before.
+        """
+        _check(ref, content)
+        path = self.folder / f"{ref.digest}.gsb"
         if (ref.digest, key.hex) not in self._verified:
             open_bundle(content, [key], LARGEST_BUNDLE_BYTES, available_bytes())
             self._verified.add((ref.digest, key.hex))
-        return self.keep(ref, content)
+        return path if path.exists() else self.keep(ref, content)
+
+    def close(self) -> None:
+        """Delete the files."""
+        self._temporary.cleanup()
 
     def task(self, archive: Path, device: str, source: Callable[[], DataSource]) -> Task:
         """The task of a bundle on a client's data."""
@@ -65,3 +77,8 @@ class TaskShelf:
                 self._tasks.popitem(last=False)
         self._tasks.move_to_end(key)
         return self._tasks[key]
+
+
+def _check(ref: BlobRef, content: bytes) -> None:
+    if hashlib.sha256(content).hexdigest() != ref.digest:
+        raise DigestMismatch(f"{len(content)} bytes do not have the digest {ref.digest[:16]}…: send it again")

@@ -9,7 +9,7 @@ from flwr.serverapp import Grid
 
 from coordinator.flower_compat import FlowerRun, node_id_of
 from coordinator.flower_engine.exchange import Exchange
-from coordinator.flower_engine.roll import Roll
+from coordinator.flower_engine.roll import MOST_REASON, Roll
 from coordinator.intake import Intake
 from coordinator.offer_record import config_record, manifest_from_record
 from coordinator.replies import ERROR_LATE, ERROR_REFUSED, ERROR_TROUBLE, evaluation, failure
@@ -20,7 +20,6 @@ from shared.messages import DEVICE_EVENT, EvaluateCommand, Evaluated, RoundManif
 from shared.verdicts import Verdict
 
 LONGEST_WAIT_SECONDS = 3600.0
-MOST_REASON = 300
 
 
 class EngineGrid(RoundGrid):
@@ -146,8 +145,9 @@ class EngineGrid(RoundGrid):
 
     def _failed(self, device: str, message: Message, code: int, reason: str) -> Message:
         """An error for the strategy, and a line for the operator; refused updates have their own in the journal."""
-        self._intake.note_trouble(f"{device}: {one_line(reason)[:MOST_REASON]}")
-        return failure(device, message, code, one_line(reason)[:MOST_REASON])
+        said = one_line(reason[:MOST_REASON])
+        self._intake.note_trouble(f"{device}: {said}")
+        return failure(device, message, code, said)
 
     def _answered(self, device: str, message: Message) -> bool:
         return _trains(message) and (self._intake.frozen or self._intake.has(device))

@@ -46,7 +46,7 @@ class EngineMuster:
 
     def regather(self, cohort: Sequence[str], seconds: float) -> None:
         """Look until all of these are there."""
-        self._until(lambda: set(cohort) <= set(self._grid.devices()), seconds)
+        self._until(lambda: set(cohort) <= self._grid.roll.nodes.keys(), seconds)
 
     def dismiss(self, run: str, seconds: float, on_wait: Callable[[], None]) -> None:
         """Nothing: Flower ends its nodes' part itself."""

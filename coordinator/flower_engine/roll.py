@@ -9,6 +9,7 @@ from flwr.serverapp import Grid
 from coordinator.offer_record import config_record
 from shared.errors import MessageError
 from shared.flower_records import CLIENT
+from shared.messages import one_line
 from shared.topics import check_device_name
 
 log = logging.getLogger(__name__)
@@ -16,9 +17,13 @@ log = logging.getLogger(__name__)
 SETTLE_SECONDS = 10.0
 """So long a node's answer is waited for where there are clients enough; engines may start a process for it."""
 
+PASSING = (1, 2, 3, 4, 5)
+"""Flower's codes for an app that did not load or failed, and for a message, reply or node that was not there."""
+MOST_REASON = 300
+
 
 class Roll:
-    """Asks each node once, and never waits.
+    """Asks each node once, again where Flower failed meanwhile, and never waits.
 
     Of nodes that give the same name the one that gave it first has it, until it is gone: a client that starts again is
     a node of its own to Flower, which knows the old one for a while yet.
@@ -28,6 +33,7 @@ class Roll:
         self._grid, self._clock = grid, clock
         self._names: dict[int, str] = {}
         self._questions: dict[str, tuple[int, float]] = {}
+        self._again: dict[int, float] = {}
         self.nodes: dict[str, int] = {}
         """The node of each client that is there."""
 
@@ -39,7 +45,8 @@ class Roll:
     def look(self) -> None:
         """See which nodes there are, ask those that are new, and take in what was answered."""
         present = set(self._grid.get_node_ids())
-        known = self._names.keys() | {node for node, _ in self._questions.values()}
+        resting = {node for node, begin in self._again.items() if self._clock() < begin}
+        known = self._names.keys() | resting | {node for node, _ in self._questions.values()}
         strangers = sorted(present - known)
         questions = [Message(RecordDict({CLIENT: ConfigRecord({})}), node, "query") for node in strangers]
         if questions:
@@ -59,11 +66,14 @@ class Roll:
         node, _ = self._questions.pop(reply.metadata.reply_to_message_id, (None, 0.0))
         if node is None:
             return
+        if reply.has_error() and reply.error.code in PASSING:
+            self._again[node] = self._clock() + SETTLE_SECONDS
+            return
         record = None if reply.has_error() else config_record(reply.content, CLIENT)
         name = record.get("device") if record else None
         try:
             self._names[node] = check_device_name(name if isinstance(name, str) else "")
         except MessageError as error:
             self._names[node] = ""
-            said = reply.error.reason if reply.has_error() else error
-            log.warning("node %d is asked nothing: %s", node, said)
+            said = (reply.error.reason or "")[:MOST_REASON] if reply.has_error() else str(error)
+            log.warning("node %d is asked nothing: %s", node, one_line(said))

@@ -1,18 +1,26 @@
 """A job's ClientApp and what a server may send it: every message is answered, with an error where it makes no sense."""
 
+import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
+import onnx
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
+from coordinator.bundle_builder import Title, signed_bundle
+from coordinator.export.step_graphs import StepGraphs
 from coordinator.flower_compat import adopt_identity
 from edge_client.context_room import STATE, ContextRoom
 from edge_client.flower_job import NOT_DONE, job_client_app
 from edge_client.pending import PendingUpdate
-from shared.errors import DigestMismatch
+from edge_client.task_shelf import TaskShelf
+from shared.errors import DigestMismatch, SignatureError, TrainerError
 from shared.flower_records import CLIENT, ROUND
 from shared.layout import Layout
 from shared.messages import BlobRef, CancelCommand, LocalWork, RoundManifest, TrainCommand, dump
+from shared.preprocessing import ExamplePreprocessing
+from shared.signing import SigningKey
 
 DIGEST = "ab" * 32
 REF = BlobRef(digest=DIGEST, size=3)
@@ -58,7 +66,7 @@ def error_of(
         ({CLIENT: {**OWN, "command": dump(LATER)}, ROUND: OFFER}, "came with the manifest of another"),
         ({CLIENT: {**OWN, "signer": "nobody"}, ROUND: OFFER}, "the signer of the job's bundle"),
         ({CLIENT: OWN, ROUND: {"manifest": dump(MANIFEST), "attachment": b""}}, "lacks abababababababab"),
-        ({CLIENT: OWN, ROUND: OFFER}, "bundle"),
+        ({CLIENT: OWN, ROUND: OFFER}, "do not have the digest"),
     ],
 )
 def test_a_message_that_makes_no_sense_is_answered_with_the_reason(
@@ -108,3 +116,58 @@ def test_a_model_that_is_not_the_rounds_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model").write_bytes(bytes(12))
     with pytest.raises(DigestMismatch, match="a model of 12 bytes is not the one with digest abababababababab"):
         ContextRoom(context(), "run-1", 0).model(layout).replace(tmp_path / "model", DIGEST)
+
+
+@pytest.fixture
+def shelf() -> Iterator[TaskShelf]:
+    made = TaskShelf()
+    yield made
+    made.close()
+
+
+def packed(name: str, key: SigningKey) -> tuple[BlobRef, bytes]:
+    layout = Layout.of([("w", (2, 3), "weight")])
+    graph = made_graph(name)
+    graphs = StepGraphs(graph, graph, graph, layout)
+    preprocessing = ExamplePreprocessing(shape=(3,), mean=(0.0,) * 3, std=(1.0,) * 3, num_classes=2)
+    archive = signed_bundle(Title(name, "1", "classification", (3,), 2), graphs, preprocessing, key)
+    return BlobRef(digest=hashlib.sha256(archive).hexdigest(), size=len(archive)), archive
+
+
+def made_graph(name: str) -> bytes:
+    made: bytes = onnx.helper.make_model(onnx.helper.make_graph([], name, [], [])).SerializeToString()
+    return made
+
+
+def test_a_bundle_of_a_stranger_is_refused_whatever_came_under_its_digest_before(shelf: TaskShelf) -> None:
+    trusted, stranger = SigningKey(bytes([1]) * 32), SigningKey(bytes([2]) * 32)
+    (evil_ref, evil), (_, good) = packed("evil", stranger), packed("good", trusted)
+    with pytest.raises(SignatureError):
+        shelf.bundle(evil_ref, evil, trusted.verify_key)
+    with pytest.raises(DigestMismatch):
+        shelf.bundle(evil_ref, good, trusted.verify_key)
+    with pytest.raises(SignatureError):
+        shelf.bundle(evil_ref, evil, trusted.verify_key)
+    shelf.bundle(evil_ref, evil, stranger.verify_key)  # another job of the same process, which trusts it
+    with pytest.raises(DigestMismatch):
+        shelf.bundle(evil_ref, good, trusted.verify_key)
+    with pytest.raises(SignatureError):
+        shelf.bundle(evil_ref, evil, trusted.verify_key)
+
+
+def test_a_file_that_could_not_be_written_is_not_taken_for_whole(
+    shelf: TaskShelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"a whole object"
+    ref = BlobRef(digest=hashlib.sha256(content).hexdigest(), size=len(content))
+
+    def full(path: Path, data: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(data[:3])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        with pytest.raises(TrainerError, match="No space left on device: make room on the node's disk"):
+            shelf.keep(ref, content)
+    assert shelf.keep(ref, content).read_bytes() == content

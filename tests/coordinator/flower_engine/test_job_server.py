@@ -170,10 +170,25 @@ def test_a_server_that_fails_in_mid_round_goes_on_with_the_updates_it_has(tmp_pa
     with pytest.raises(Ended):
         train(JOB, folder, first)
     second = grid(DRILLED)
-    second.contexts = first.contexts  # what nodes keep outlives the server
+    second.contexts = first.contexts  # a second `flwr run` has empty ones: see the next test
     figures = train(JOB, folder, second)
     assert figures["updates"] == 16
     assert figures["model_digest"] == emulated_digest
+
+
+def test_a_run_that_goes_on_with_clients_that_forgot_keeps_every_accepted_update(tmp_path: Path) -> None:
+    class Ended(Exception):
+        pass
+
+    def end(reply: Message) -> Message:
+        raise Ended
+
+    folder = RunFolder(tmp_path)
+    with pytest.raises(Ended):
+        train(JOB, folder, grid(DRILLED, {"drill-3": in_round(2, end)}))
+    figures = train(JOB, folder, grid(DRILLED))
+    assert (figures["updates"], figures["refused_updates"]) == (16, 0)
+    assert devices_by_round(tmp_path) == {server_round: sorted(DRILLED) for server_round in range(1, 5)}
 
 
 def test_clients_with_the_same_name_or_none_are_asked_nothing(tmp_path: Path) -> None:

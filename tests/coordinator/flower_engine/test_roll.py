@@ -133,18 +133,41 @@ def test_a_node_without_a_usable_name_is_asked_nothing_more(clock: Clock, answer
     assert len(grid.asked) == 1
 
 
+def test_a_node_that_flower_could_not_reach_is_asked_again_after_a_while(clock: Clock) -> None:
+    grid = SilentGrid(5)
+    roll = Roll(grid, clock)
+    roll.look()
+    grid.answer(5, Error(5, "node unavailable"))
+    roll.look()
+    roll.look()
+    assert len(grid.asked) == 1
+    clock.now += SETTLE_SECONDS
+    roll.look()
+    grid.name(5, "a")
+    roll.look()
+    assert roll.nodes == {"a": 5}
+
+
+def test_a_cohort_is_waited_for_though_the_round_is_asked_of_it_alone(clock: Clock) -> None:
+    grid = SilentGrid(5)
+    muster = muster_of(grid, clock, restricted=["a"])
+    began = clock.now
+    muster.regather(["a"], 3.0)
+    assert clock.now - began == pytest.approx(3.0, abs=0.3)
+
+
 class Roster:
     """What a muster needs of a grid."""
 
-    def __init__(self, roll: Roll) -> None:
-        self.roll = roll
+    def __init__(self, roll: Roll, restricted: list[str] | None) -> None:
+        self.roll, self.restricted = roll, restricted
 
     def devices(self) -> list[str]:
-        return sorted(self.roll.nodes)
+        return self.restricted or sorted(self.roll.nodes)
 
 
-def muster_of(grid: SilentGrid, clock: Clock) -> EngineMuster:
-    return EngineMuster(Roster(Roll(grid, clock)), clock, clock.pause)  # type: ignore[arg-type]  # all that is used
+def muster_of(grid: SilentGrid, clock: Clock, restricted: list[str] | None = None) -> EngineMuster:
+    return EngineMuster(Roster(Roll(grid, clock), restricted), clock, clock.pause)  # type: ignore[arg-type]  # all that is used
 
 
 def test_a_dead_node_holds_up_a_round_once_and_not_for_long(clock: Clock) -> None:
