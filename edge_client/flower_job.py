@@ -18,14 +18,13 @@ from edge_client.inbox import read_round
 from edge_client.inline_trainer import InlineTrainer
 from edge_client.orders import Answer, Failed, LocalRules, NeedModel, Order, Scored, Trained
 from edge_client.task import Task
-from edge_client.task_shelf import TaskShelf
+from edge_client.task_shelf import NO_DATA, TaskShelf
 from shared.errors import GradsieveError, MessageError, SettingsError, TrainerError
 from shared.flower_records import CLIENT, ROUND, UPDATE
 from shared.messages import COMMAND, EvaluateCommand, Evaluated, TrainCommand, dump, parse
 from shared.signing import VerifyKey
 
 NOT_DONE = 2002
-NO_DATA = MemorySource(Recordings([], []))
 
 
 def name_of(context: Context) -> str:
@@ -37,7 +36,10 @@ def name_of(context: Context) -> str:
         raise SettingsError(
             "the node's config has no name: start the SuperNode with --node-config 'device=\"board-7\"'"
         )
-    return f"client-{int(config['partition-id']):05d}"
+    partition = config["partition-id"]
+    if not isinstance(partition, int) or partition < 0:
+        raise SettingsError(f"the node's partition-id is {partition!r}: give a number, or a name in device=")
+    return f"client-{partition:05d}"
 
 
 def source_of(context: Context) -> DataSource:
@@ -86,8 +88,8 @@ def _worked(
     message: Message, context: Context, device: str, source: Callable[[Context], DataSource], signer: str | None
 ) -> ConfigRecord:
     """What came of a message; raises `GradsieveError` for one that is malformed, or could not be carried out."""
-    own, shelf = _record(message, CLIENT), _shelf()
-    order = _order(_record(message, ROUND), own, device, _key(signer or own.get("signer")))
+    own, shelf, sent = _record(message, CLIENT), _shelf(), message.metadata.created_at
+    order = _order(_record(message, ROUND), own, device, _key(signer or own.get("signer")), sent)
     accepted = own.get("accepted")
     if not isinstance(accepted, int):
         raise MessageError("a message that does not tell which round was accepted: its server is of another version")
@@ -101,7 +103,21 @@ def _worked(
     return _told(trainer.poll()[0], room)
 
 
-def _order(offer: ConfigRecord, own: ConfigRecord, device: str, key: VerifyKey) -> Order:
+def seconds_left(command: TrainCommand | EvaluateCommand, created_at: float, now: float) -> float:
+    """What is left of a command's seconds; both times are the clock's, of the server's machine and of this one.
+
+    Raises `TrainerError` where nothing is: a node may get a message long after it was sent.
+    """
+    left = command.seconds - max(now - created_at, 0.0)
+    if left <= 0:
+        raise TrainerError(
+            f"the message came {now - created_at:.0f} s after it was sent, for {command.seconds:.0f} s of work: "
+            "give rounds more round_seconds, or set the node's clock"
+        )
+    return left
+
+
+def _order(offer: ConfigRecord, own: ConfigRecord, device: str, key: VerifyKey, created_at: float) -> Order:
     """What the trainer is asked, with its files in place; raises `GradsieveError`."""
     opened, command = read_round(_named(offer, "manifest"), _named(offer, "attachment")), _command(own)
     manifest, shelf = opened.manifest, _shelf()
@@ -113,8 +129,8 @@ def _order(offer: ConfigRecord, own: ConfigRecord, device: str, key: VerifyKey) 
         if manifest.plan.digest not in opened.attached:
             raise MessageError("round manifest: its plan did not come with it")
         files["plan"] = shelf.keep(manifest.plan, opened.attached[manifest.plan.digest], last="plan")
-    now = time.monotonic()
-    assignment = Assignment(command, now + command.seconds, way=Way.MODEL)
+    now, left = time.monotonic(), seconds_left(command, created_at, time.time())
+    assignment = Assignment(command, now + left, way=Way.MODEL)
     return assignment.order(manifest, files, device, bundle, now, LocalRules())
 
 
@@ -141,7 +157,9 @@ def _told(answer: Answer, room: ContextRoom) -> ConfigRecord:
     match answer:
         case Trained():
             update = room.updates.read()
-            return ConfigRecord({"content": update.object if update else b""})
+            if update is None:
+                raise TrainerError("the update was not kept in the node's Context: report it")
+            return ConfigRecord({"content": update.object})
         case Scored():
             facts = answer.model_dump(include={"run", "server_round", "loss", "correct", "examples"})
             return ConfigRecord({"event": dump(Evaluated(**facts))})

@@ -66,8 +66,6 @@ class Session:
         open_round: RoundOpener = opened_round,
     ) -> None:
         self._identity = identity
-        self._consent = consent
-        self._paths = paths
         self._largest_payload_bytes = limits.largest_payload_bytes
         self._payload_bytes = limits.largest_payload_bytes
         self._inbox = Inbox(identity.device, identity.topics, tuple(trusted), open_round)

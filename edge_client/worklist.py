@@ -141,7 +141,7 @@ class Worklist:
             self._trouble(assignment.run, assignment.server_round, "not_eligible", text)
 
     def _drop(self, assignment: Assignment, reason: str) -> None:
-        del self._assignments[assignment.run, assignment.command.kind]
+        self._remove(assignment)
         self._note(f"{assignment.title}: {assignment.command.kind} dropped while {assignment.stage}: {reason}")
 
     def _advance(self, assignment: Assignment, now: float) -> None:
@@ -152,13 +152,17 @@ class Worklist:
             return
         work = opened.manifest.work if assignment.trains else None
         objection = self._consent.objection(assignment.run, opened.signer, work) or self._out_of_condition()
-        if objection is not None:
-            del self._assignments[assignment.run, assignment.command.kind]
-            self._decline(assignment.run, assignment.server_round, objection)
+        if objection is None:
+            self._proceed(assignment, opened, now)
             return
+        self._remove(assignment)
+        self._decline(assignment.run, assignment.server_round, objection)
+
+    def _proceed(self, assignment: Assignment, opened: OpenRound, now: float) -> None:
+        """Get what an assignment lacks, or wait, or hand it to the trainer."""
         missing = self._shelf.missing(assignment, opened)
         if refusal := self._shelf.refusal(missing, opened):
-            del self._assignments[assignment.run, assignment.command.kind]
+            self._remove(assignment)
             self._trouble(assignment.run, assignment.server_round, "bundle_refused", refusal)
         elif missing:
             self._enter(assignment, missing[0].stage)
@@ -193,6 +197,18 @@ class Worklist:
             self._note(f"{assignment.title}: {stage}")
 
     def _answered(self, order: Order, answer: Answer, update: PendingUpdate | None, now: float) -> None:
+        """Report an answer, and end its assignment, or send that one for the model where the trainer wants it."""
+        self._report(order, answer, update, now)
+        assignment = self._assignments.get((order.run, order.kind))
+        if assignment is None or assignment.server_round != order.server_round:
+            return
+        if isinstance(answer, NeedModel) and order.model is None:
+            opened = self._shelf.opened(assignment)
+            self._enter(assignment, assignment.detour(answer.held, opened.manifest) if opened else Stage.MANIFEST)
+        else:
+            self._remove(assignment)
+
+    def _report(self, order: Order, answer: Answer, update: PendingUpdate | None, now: float) -> None:
         if isinstance(answer, Trained | Scored):
             self._shelf.reached(answer.run, answer.model)
         match answer:
@@ -207,14 +223,9 @@ class Worklist:
             case NeedModel() if order.model is not None:
                 text = "the trainer cannot get to the round's model from the model itself"
                 self._trouble(order.run, order.server_round, "trainer_failed", text)
-        assignment = self._assignments.get((order.run, order.kind))
-        if assignment is None or assignment.server_round != order.server_round:
-            return
-        if isinstance(answer, NeedModel) and order.model is None:
-            opened = self._shelf.opened(assignment)
-            self._enter(assignment, assignment.detour(answer.held, opened.manifest) if opened else Stage.MANIFEST)
-        else:
-            del self._assignments[order.run, order.kind]
+
+    def _remove(self, assignment: Assignment) -> None:
+        del self._assignments[assignment.run, assignment.command.kind]
 
     def _decline(self, run: str, server_round: int, objection: Objection) -> None:
         self._do(self._troubles.decline(run, server_round, objection))

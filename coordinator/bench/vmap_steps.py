@@ -58,5 +58,6 @@ def main(family_name: str, batch_size: str, clients: str) -> None:
     steps = VmapSteps(KINDS[family_name], int(clients), int(batch_size))
     print(json.dumps({}), flush=True)
     for line in sys.stdin:
+        step_ms = steps.measure(int(line))
         peak_rss_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps({"step_ms": steps.measure(int(line)), "peak_rss_bytes": peak_rss_bytes}), flush=True)
+        print(json.dumps({"step_ms": step_ms, "peak_rss_bytes": peak_rss_bytes}), flush=True)

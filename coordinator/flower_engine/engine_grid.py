@@ -20,6 +20,9 @@ from shared.messages import DEVICE_EVENT, EvaluateCommand, Evaluated, RoundManif
 from shared.verdicts import Verdict
 
 LONGEST_WAIT_SECONDS = 3600.0
+LINGER_SECONDS = 60.0
+UNAVAILABLE = (3, 4)
+"""Flower's codes for a message, or the reply to it, that is not there any more: its time was up."""
 
 
 class EngineGrid(RoundGrid):
@@ -87,15 +90,17 @@ class EngineGrid(RoundGrid):
         """Send the round to its clients, and wait until every one answered, at most `timeout` seconds."""
         seconds = min(timeout or LONGEST_WAIT_SECONDS, LONGEST_WAIT_SECONDS)
         names = {node_id_of(device): device for device in self.devices()}
-        asked = {names[message.metadata.dst_node_id]: message for message in messages}
-        outgoing = {
-            device: self._addressed(device, message, seconds)
-            for device, message in asked.items()
-            if device in self.roll.nodes and not self._answered(device, message)
-        }
+        asked = {_client(names, message): message for message in messages}
+        unanswered = [device for device, message in asked.items() if not self._answered(device, message)]
+
+        def find(devices: list[str], remaining: float) -> dict[str, Message]:
+            self.roll.look()
+            here = [device for device in devices if device in self.roll.nodes]
+            return {device: self._addressed(device, asked[device], remaining) for device in here}
+
         replies = {
             device: self._taken(device, asked[device], reply)
-            for device, reply in self._exchange.replies(outgoing, seconds)
+            for device, reply in self._exchange.replies(unanswered, find, seconds)
         }
         if any(map(_trains, asked.values())):
             return self._updates(asked, replies)
@@ -112,7 +117,10 @@ class EngineGrid(RoundGrid):
             yield replies.get(device) or _late(device, message)
 
     def _addressed(self, device: str, message: Message, seconds: float) -> Message:
-        """The message as its client gets it: with a command of its own, and no object but bundle and model."""
+        """The message as its client gets it: with a command of its own, and of the offer's files bundle and model alone.
+
+        It outlives its round a little, so that a client whose time is up can still say so.
+        """
         manifest, record = _manifest(message), cast(ConfigRecord, message.content[ROUND])
         objects = {digest: record[digest] for digest in (manifest.bundle.digest, manifest.model.digest)}
         whole = ConfigRecord({"manifest": record["manifest"], "attachment": record["attachment"], **objects})
@@ -126,13 +134,17 @@ class EngineGrid(RoundGrid):
         )
         self.sent_bytes += sum(len(content) for content in whole.values() if isinstance(content, bytes))
         return Message(
-            RecordDict({ROUND: whole, CLIENT: own}), self.roll.nodes[device], message.metadata.message_type, ttl=seconds
+            RecordDict({ROUND: whole, CLIENT: own}),
+            self.roll.nodes[device],
+            message.metadata.message_type,
+            ttl=seconds + LINGER_SECONDS,
         )
 
     def _taken(self, device: str, message: Message, reply: Message) -> Message:
         """What a client's answer comes to; updates go into the intake."""
         if reply.has_error():
-            return self._failed(device, message, ERROR_TROUBLE, reply.error.reason or "it gives no reason")
+            code = ERROR_LATE if reply.error.code in UNAVAILABLE else ERROR_TROUBLE
+            return self._failed(device, message, code, reply.error.reason or "it gives no reason")
         try:
             content = _answer(reply)
             self.received_bytes[device] = self.received_bytes.get(device, 0) + len(content)
@@ -141,6 +153,8 @@ class EngineGrid(RoundGrid):
         except RemoteError as error:
             return self._failed(device, message, ERROR_REFUSED, str(error))
         ruling = self._intake.take(device, content)
+        if ruling.verdict is Verdict.RETRY_AFTER:
+            return self._failed(device, message, ERROR_TROUBLE, ruling.reason)
         return reply if ruling.verdict is Verdict.DONE else failure(device, message, ERROR_REFUSED, ruling.reason)
 
     def _failed(self, device: str, message: Message, code: int, reason: str) -> Message:
@@ -151,6 +165,13 @@ class EngineGrid(RoundGrid):
 
     def _answered(self, device: str, message: Message) -> bool:
         return _trains(message) and (self._intake.frozen or self._intake.has(device))
+
+
+def _client(names: Mapping[int, str], message: Message) -> str:
+    try:
+        return names[message.metadata.dst_node_id]
+    except KeyError as error:
+        raise RunError(f"a message to node {error}, which get_node_ids() does not give: ask those it gives") from None
 
 
 def _trains(message: Message) -> bool:

@@ -56,9 +56,12 @@ class EngineMuster:
         return sum(self._grid.received_bytes.values()), self._grid.sent_bytes
 
     def devices(self) -> list[Device]:
-        """The clients by name, with the bytes that came from each."""
-        received = self._grid.received_bytes
-        return [Device(name, online=True, received_bytes=received.get(name, 0)) for name in self._grid.devices()]
+        """The clients heard of by name, whether their nodes are there, and the bytes that came from each."""
+        received, here = self._grid.received_bytes, self._grid.roll.nodes.keys()
+        return [
+            Device(name, online=name in here, received_bytes=received.get(name, 0))
+            for name in sorted(here | received.keys())
+        ]
 
     def _until(self, ready: Callable[[], bool], seconds: float) -> bool:
         """Look until `ready()` and all nodes have said who they are, or were given the time to."""

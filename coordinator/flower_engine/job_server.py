@@ -22,6 +22,7 @@ from coordinator.run import Progress, Run
 from coordinator.run_entry import enter_run, signing_key, strategy_of
 from coordinator.run_folder import KEY_FILE, RunFolder
 from coordinator.summary import run_figures, score_text, write_json
+from shared.errors import RunError
 from shared.folder_lock import folder_lock
 
 log = logging.getLogger("flwr")
@@ -71,12 +72,20 @@ def engine_run(job: Job, folder: RunFolder, grid: Grid) -> Iterator[Run]:
         if not folder.journal.exists():
             prepare(job, folder, key)
         with closing(Journal.open(folder.journal)) as journal:
-            run_id = enter_run(journal, job, folder)
+            run_id = _entered(journal, job, folder)
             strategy, intake = strategy_of(job, run_id, folder, key), Intake(journal, run_id)
             accepted = {update.device: update.server_round for update in journal.updates(run_id)}
             over = EngineGrid(grid, intake, key.verify_key.hex, accepted)
             checkpoints = CheckpointStore(folder.checkpoints)
             yield Run(job, strategy, journal, checkpoints, EngineMuster(over), over, intake, _progress, _closed)
+
+
+def _entered(journal: Journal, job: Job, folder: RunFolder) -> str:
+    try:
+        return enter_run(journal, job, folder)
+    except RunError as error:
+        remedy = "give flwr run --run-config 'out=\"another folder\"' to begin anew"
+        raise RunError(f"{folder.path} cannot go on: {error}; {remedy}") from error
 
 
 def _progress(progress: Progress) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
+from coordinator.flower_engine.exchange import push
 from coordinator.offer_record import config_record
 from shared.errors import MessageError
 from shared.flower_records import CLIENT
@@ -48,11 +49,9 @@ class Roll:
         resting = {node for node, begin in self._again.items() if self._clock() < begin}
         known = self._names.keys() | resting | {node for node, _ in self._questions.values()}
         strangers = sorted(present - known)
-        questions = [Message(RecordDict({CLIENT: ConfigRecord({})}), node, "query") for node in strangers]
-        if questions:
-            now = self._clock()
-            asked = zip(self._grid.push_messages(questions), strangers, strict=True)
-            self._questions |= {message_id: (node, now) for message_id, node in asked}
+        questions = {node: Message(RecordDict({CLIENT: ConfigRecord({})}), node, "query") for node in strangers}
+        now = self._clock()
+        self._questions |= {message_id: (node, now) for message_id, node in push(self._grid, questions).items()}
         if self._questions:
             for reply in self._grid.pull_messages(list(self._questions)):
                 self._hear(reply)

@@ -1,6 +1,8 @@
 """A job's ClientApp and what a server may send it: every message is answered, with an error where it makes no sense."""
 
 import hashlib
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +14,9 @@ from coordinator.bundle_builder import Title, signed_bundle
 from coordinator.export.step_graphs import StepGraphs
 from coordinator.flower_compat import adopt_identity
 from edge_client.context_room import STATE, ContextRoom
-from edge_client.flower_job import NOT_DONE, job_client_app
+from edge_client.flower_job import NOT_DONE, job_client_app, seconds_left
 from edge_client.pending import PendingUpdate
-from edge_client.task_shelf import TaskShelf
+from edge_client.task_shelf import PREFIX, TaskShelf, sweep
 from shared.errors import DigestMismatch, SignatureError, TrainerError
 from shared.flower_records import CLIENT, ROUND
 from shared.layout import Layout
@@ -73,6 +75,42 @@ def test_a_message_that_makes_no_sense_is_answered_with_the_reason(
     content: dict[str, dict[str, bytes | str | int]], reason: str
 ) -> None:
     assert reason in error_of(RecordDict({name: ConfigRecord({**record}) for name, record in content.items()}))
+
+
+def test_time_on_the_way_is_taken_from_the_work() -> None:
+    assert seconds_left(COMMAND, created_at=1000.0, now=1002.0) == 3.0
+    assert seconds_left(COMMAND, created_at=1000.0, now=900.0) == 5.0, "a clock that is behind gives no more time"
+    with pytest.raises(TrainerError, match="came 7 s after it was sent, for 5 s of work: give rounds more round_sec"):
+        seconds_left(COMMAND, created_at=1000.0, now=1007.0)
+
+
+@pytest.mark.parametrize("partition", ["abc", 2.5, -1])
+def test_a_partition_that_is_no_number_says_what_to_give(partition: str | float) -> None:
+    assert "give a number, or a name in device=" in error_of(RecordDict(), "query", {"partition-id": partition})
+
+
+def test_only_the_newest_bundle_is_kept(tmp_path: Path) -> None:
+    shelf, key, kept = TaskShelf(tmp_path), SigningKey.generate(), list[Path]()
+    for name in ("first", "second"):
+        ref, content = packed(name, key)
+        kept.append(shelf.bundle(ref, content, key.verify_key))
+    assert [path.exists() for path in kept] == [False, True]
+    shelf.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_folders_of_killed_processes_are_swept_and_no_others(tmp_path: Path) -> None:
+    living, now = TaskShelf(tmp_path), time.time()
+    left, young, foreign = (tmp_path / f"{PREFIX}{name}" for name in ("left", "young", "foreign"))
+    for folder, age in ((left, 100.0), (young, 0.0)):
+        folder.mkdir()
+        (folder / "lock").write_text("1\n")
+        os.utime(folder / "lock", (now - age, now - age))
+    os.utime(living.folder / "lock", (now - 100.0, now - 100.0))
+    foreign.symlink_to(left)
+    sweep(tmp_path, now)
+    assert {path.name for path in tmp_path.iterdir()} == {living.folder.name, young.name, foreign.name}
+    living.close()
 
 
 def test_a_node_without_a_name_says_what_to_start_it_with() -> None:

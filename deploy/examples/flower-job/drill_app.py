@@ -8,13 +8,17 @@ from coordinator.flower_engine.job_server import job_server_app
 from coordinator.tasks.drill import DRILL
 from edge_client.data import DataSource, MemorySource, Recordings
 from edge_client.flower_job import job_client_app
+from shared.errors import SettingsError
 
 server_app = job_server_app(Path(__file__).with_name("job.toml"))
 
 
 def name(context: Context) -> str:
-    """The task's clients have names of their own."""
-    return f"drill-{int(context.node_config['partition-id'])}"
+    """The task's clients have names of their own; there are but few of them, so that nodes beyond play the same."""
+    if "partition-id" not in context.node_config:
+        raise SettingsError("start the SuperNode with --node-config partition-id=0, the next with 1, and so on")
+    clients = [client.name for client in DRILL.clients()]
+    return clients[int(context.node_config["partition-id"]) % len(clients)]
 
 
 def data(context: Context) -> DataSource:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
-from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
@@ -15,11 +15,12 @@ from coordinator.flower_compat import FlowerRun, adopt_identity, empty_run, set_
 from coordinator.flower_engine.job_server import engine_run, train
 from coordinator.job import Fleet, Job, Sieve, Work
 from coordinator.journal import Journal
+from coordinator.replies import ERROR_LATE, ERROR_TROUBLE
 from coordinator.run_folder import RunFolder
 from coordinator.tasks.drill import DRILL
 from edge_client.data import DataSource, MemorySource, Recordings
 from edge_client.flower_job import job_client_app
-from shared.errors import DeadlineExceeded
+from shared.errors import DeadlineExceeded, RunError
 from shared.flower_records import CLIENT, UPDATE
 from shared.messages import Evaluated, dump
 
@@ -237,7 +238,11 @@ def test_a_client_that_fails_is_left_out_with_its_reason(tmp_path: Path) -> None
 
 
 def _failed(reply: Message) -> Message:
-    failed = Message(Error(7, "out of memory"), reply_to=reply)
+    return _error_in_place_of(reply, 7, "out of memory")
+
+
+def _error_in_place_of(reply: Message, code: int, reason: str) -> Message:
+    failed = Message(Error(code, reason), reply_to=reply)
     failed.metadata.__dict__.update(
         _src_node_id=reply.metadata.src_node_id, _reply_to_message_id=reply.metadata.reply_to_message_id
     )
@@ -261,6 +266,45 @@ def test_a_score_that_is_not_of_this_model_does_not_count(tmp_path: Path, score:
     assert figures["accuracy"] is not None
     assert figures["model_digest"] == honest["model_digest"]
     assert figures["loss"] != honest["loss"], "one honest device's loss is not the mean of four"
+
+
+@pytest.mark.parametrize(("code", "meant"), [(3, ERROR_LATE), (4, ERROR_LATE), (5, ERROR_TROUBLE), (7, ERROR_TROUBLE)])
+def test_flowers_own_errors_are_told_apart(tmp_path: Path, code: int, meant: int) -> None:
+    codes: list[int] = []
+
+    def fail(reply: Message) -> Message:
+        return _error_in_place_of(reply, code, "")
+
+    folder = RunFolder(tmp_path)
+    folder.begin(resume=False)
+    with engine_run(JOB, folder, grid(DRILLED, {"drill-2": in_round(1, fail)})) as run:
+        aggregate = run.strategy.aggregate_train
+
+        def noted(server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
+            kept = list(replies)
+            codes.extend(reply.error.code for reply in kept if reply.has_error())
+            return aggregate(server_round, kept)
+
+        run.strategy.aggregate_train = noted  # type: ignore[method-assign]  # to look at what it is given
+        run.play_round(1)
+    assert codes == [meant]
+
+
+def test_a_finished_run_says_how_to_begin_another(tmp_path: Path) -> None:
+    job = JOB.model_copy(update={"rounds": 1})
+    train(job, RunFolder(tmp_path), grid(DRILLED))
+    with pytest.raises(RunError, match=f"{tmp_path} cannot go on: .* is finished.*flwr run --run-config 'out="):
+        train(job, RunFolder(tmp_path), grid(DRILLED))
+
+
+def test_a_message_to_a_node_that_is_none_of_the_grids_is_refused(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.begin(resume=False)
+    with (
+        engine_run(JOB, folder, grid(DRILLED)) as run,
+        pytest.raises(RunError, match="a message to node 99, which get_node_ids"),
+    ):
+        run._grid.send_and_receive([Message(RecordDict(), 99, "train")], timeout=1.0)
 
 
 def test_too_few_clients_end_the_run_with_a_remedy(tmp_path: Path) -> None:

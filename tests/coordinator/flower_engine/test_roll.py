@@ -10,7 +10,7 @@ from coordinator.flower_compat import FlowerRun, adopt_identity, set_message_id
 from coordinator.flower_engine.engine_muster import EngineMuster
 from coordinator.flower_engine.exchange import Exchange
 from coordinator.flower_engine.roll import SETTLE_SECONDS, Roll
-from shared.errors import DeadlineExceeded
+from shared.errors import DeadlineExceeded, RunError
 from shared.flower_records import CLIENT
 
 
@@ -161,6 +161,7 @@ class Roster:
 
     def __init__(self, roll: Roll, restricted: list[str] | None) -> None:
         self.roll, self.restricted = roll, restricted
+        self.received_bytes: dict[str, int] = {}
 
     def devices(self) -> list[str]:
         return self.restricted or sorted(self.roll.nodes)
@@ -189,7 +190,7 @@ def test_replies_end_at_the_deadline_and_belong_to_whom_the_message_was_for(cloc
     grid = SilentGrid(5, 6)
     exchange = Exchange(grid, clock, clock.pause)
     messages = {name: Message(RecordDict(), node, "train") for name, node in (("a", 5), ("b", 6))}
-    replies = exchange.replies(messages, 3.0)
+    replies = exchange.replies(messages, lambda clients, left: messages, 3.0)
     began = clock.now
 
     def answer_then_wait(seconds: float) -> None:
@@ -202,3 +203,90 @@ def test_replies_end_at_the_deadline_and_belong_to_whom_the_message_was_for(cloc
     exchange._pause = answer_then_wait
     assert [device for device, _ in replies] == ["b"]
     assert clock.now - began == pytest.approx(3.0, abs=0.2)
+
+
+def test_a_client_that_comes_in_mid_round_is_asked_for_the_time_that_is_left(clock: Clock) -> None:
+    grid, here, lefts = SilentGrid(5), list[str](), list[float]()
+    exchange = Exchange(grid, clock, clock.pause)
+
+    def find(clients: list[str], left: float) -> dict[str, Message]:
+        lefts.append(left)
+        if clock.now >= 103.0:
+            here.append("a")
+        return {name: Message(RecordDict(), 5, "train") for name in here}
+
+    def pause(seconds: float) -> None:
+        if grid.asked and not grid.replies:
+            grid.answer(5, RecordDict())
+        clock.now += seconds
+
+    exchange._pause = pause
+    assert [client for client, _ in exchange.replies(["a"], find, 10.0)] == ["a"]
+    assert lefts[0] == 10.0
+    assert lefts[-1] == pytest.approx(7.0, abs=1.1)
+
+
+@pytest.mark.parametrize("untaken", [None, ""], ids=["left out", "an empty id"])
+def test_messages_that_flower_does_not_take_at_once_are_sent_again(clock: Clock, untaken: str | None) -> None:
+    class Choosy(SilentGrid):
+        """Takes the last of what it is given, as Flower's grids may."""
+
+        def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+            *refused, taken = messages
+            return [*([] if untaken is None else [untaken] * len(refused)), *super().push_messages([taken])]
+
+    grid = Choosy(5, 6)
+    nodes = {"a": 5, "b": 6}
+
+    def find(clients: list[str], left: float) -> dict[str, Message]:
+        return {name: Message(RecordDict(), nodes[name], "train") for name in clients}
+
+    def pause(seconds: float) -> None:
+        clock.now += seconds
+        for message in list(grid.asked.values()):
+            grid.answer(message.metadata.dst_node_id, RecordDict())
+
+    exchange = Exchange(grid, clock, pause)
+    assert sorted(client for client, _ in exchange.replies(nodes, find, 10.0)) == ["a", "b"]
+    assert len(grid.asked) == 2
+
+
+def test_messages_of_which_flower_takes_none_are_an_error_with_a_remedy(clock: Clock) -> None:
+    class Full(SilentGrid):
+        def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+            return []
+
+    exchange = Exchange(Full(5), clock, clock.pause)
+    message = Message(RecordDict(), 5, "train")
+    with pytest.raises(RunError, match="Flower took none of 1 messages: see its log"):
+        list(exchange.replies(["a"], lambda clients, left: {"a": message}, 10.0))
+
+
+def test_a_node_whose_question_flower_did_not_take_is_asked_at_the_next_look(clock: Clock) -> None:
+    class Dull(SilentGrid):
+        deaf = True
+
+        def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+            return [] if self.deaf else super().push_messages(messages)
+
+    grid = Dull(5)
+    roll = Roll(grid, clock)
+    roll.look()
+    assert roll.settled
+    grid.deaf = False
+    roll.look()
+    grid.name(5, "a")
+    roll.look()
+    assert roll.nodes == {"a": 5}
+
+
+def test_a_client_that_left_is_still_counted_with_its_bytes(clock: Clock) -> None:
+    grid = SilentGrid(5)
+    muster = muster_of(grid, clock)
+    muster._grid.received_bytes = {"gone": 70}
+    muster._grid.roll.look()
+    grid.name(5, "a")
+    muster._grid.roll.look()
+    assert [(device.name, device.online, device.received_bytes) for device in muster.devices()] == [
+        ("a", True, 0), ("gone", False, 70),
+    ]  # fmt: skip
