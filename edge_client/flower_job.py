@@ -13,7 +13,7 @@ from flwr.clientapp import ClientApp
 
 from edge_client.assignment import Assignment, Way
 from edge_client.context_room import ContextRoom
-from edge_client.data import DataSource, FolderSource, MemorySource, Recordings
+from edge_client.data import DataSource, FolderSource
 from edge_client.inbox import read_round
 from edge_client.inline_trainer import InlineTrainer
 from edge_client.orders import Answer, Failed, LocalRules, NeedModel, Order, Scored, Trained

@@ -17,6 +17,7 @@ from coordinator.bench.round_marks import RoundMarks
 from coordinator.tasks.crowd import IMAGES, CrowdNet, crowd
 
 BATCH, STEPS, RATE = 32, 2, 0.15
+LONGEST_ROUND_SECONDS = 600.0
 
 Weights = dict[str, torch.Tensor]
 
@@ -84,7 +85,9 @@ class Loops:
     def train_all(self, shared: Weights, chosen: Sequence[int]) -> tuple[Weights, float]:
         """As `Loop` does."""
         arrays = {name: tensor.numpy() for name, tensor in shared.items()}
-        parts = self._pool.starmap(_train_share, [(arrays, chosen[part :: self._count]) for part in range(self._count)])
+        shares = [(arrays, chosen[part :: self._count]) for part in range(self._count)]
+        # A process that cannot begin is started again for ever, and the pool never says so.
+        parts = self._pool.starmap_async(_train_share, shares).get(LONGEST_ROUND_SECONDS)
         sums = {name: torch.from_numpy(np.sum([part[name] for part, _ in parts], axis=0)) for name in shared}
         return sums, sum(losses for _, losses in parts)
 

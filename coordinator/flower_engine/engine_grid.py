@@ -117,7 +117,7 @@ class EngineGrid(RoundGrid):
             yield replies.get(device) or _late(device, message)
 
     def _addressed(self, device: str, message: Message, seconds: float) -> Message:
-        """The message as its client gets it: with a command of its own, and of the offer's files bundle and model alone.
+        """The message as its client gets it: with its own command, and of the offer's files bundle and model alone.
 
         It outlives its round a little, so that a client whose time is up can still say so.
         """

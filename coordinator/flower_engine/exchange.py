@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -14,6 +15,7 @@ POLL_SECONDS = 0.1
 LOOK_SECONDS = 1.0
 """Time between two looks for clients that are asked and not there."""
 
+Receiver = TypeVar("Receiver", bound=Hashable)
 Find = Callable[[list[str], float], Mapping[str, Message]]
 """The messages to those of these clients that are there, with so many seconds left to answer."""
 
@@ -67,7 +69,7 @@ class Exchange:
                 yield client, reply
 
 
-def push[Receiver: Hashable](grid: Grid, messages: Mapping[Receiver, Message]) -> dict[str, Receiver]:
+def push(grid: Grid, messages: Mapping[Receiver, Message]) -> dict[str, Receiver]:
     """Send messages, and give the receiver of each that Flower took, by message id.
 
     What `push_messages` gives back lacks those that were not taken, or has an empty id for them, as the engine has it;
