@@ -146,7 +146,7 @@ def test_a_lost_update_is_owed_and_delivered_later(tmp_path: Path) -> None:
         told.append(len(reply.content.config_records[UPDATE]["content"]))  # type: ignore[arg-type]  # it is bytes
 
     lossy = grid(DRILLED, {"drill-1": in_round(2, lose)})
-    job = JOB.model_copy(update={"fleet": JOB.fleet.model_copy(update={"round_seconds": 0.2})})
+    job = JOB.model_copy(update={"fleet": JOB.fleet.model_copy(update={"round_seconds": 4.0})})
     train(job, RunFolder(tmp_path / "lossy"), lossy)
     assert len(told) == 1
     assert devices_by_round(tmp_path / "lossy") == {
