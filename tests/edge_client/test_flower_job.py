@@ -100,16 +100,19 @@ def test_only_the_newest_bundle_is_kept(tmp_path: Path) -> None:
 
 
 def test_folders_of_killed_processes_are_swept_and_no_others(tmp_path: Path) -> None:
-    living, now = TaskShelf(tmp_path), time.time()
-    left, young, foreign = (tmp_path / f"{PREFIX}{name}" for name in ("left", "young", "foreign"))
-    for folder, age in ((left, 100.0), (young, 0.0)):
+    place, elsewhere, now = tmp_path / "place", tmp_path / "elsewhere", time.time()
+    place.mkdir()
+    living = TaskShelf(place)
+    left, young, foreign = (place / f"{PREFIX}{name}" for name in ("left", "young", "foreign"))
+    for folder, age in ((left, 100.0), (young, 0.0), (elsewhere, 100.0)):
         folder.mkdir()
         (folder / "lock").write_text("1\n")
         os.utime(folder / "lock", (now - age, now - age))
     os.utime(living.folder / "lock", (now - 100.0, now - 100.0))
-    foreign.symlink_to(left)
-    sweep(tmp_path, now)
-    assert {path.name for path in tmp_path.iterdir()} == {living.folder.name, young.name, foreign.name}
+    foreign.symlink_to(elsewhere)
+    sweep(place, now)
+    assert {path.name for path in place.iterdir()} == {living.folder.name, young.name, foreign.name}
+    assert (elsewhere / "lock").read_text() == "1\n", "a link leads to what is not ours to touch"
     living.close()
 
 

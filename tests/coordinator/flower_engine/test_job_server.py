@@ -12,6 +12,7 @@ from flwr.serverapp import Grid
 
 from coordinator.emulation.emulation import Setup, emulated_run
 from coordinator.flower_compat import FlowerRun, adopt_identity, empty_run, set_message_id
+from coordinator.flower_engine.engine_grid import LINGER_SECONDS
 from coordinator.flower_engine.job_server import engine_run, train
 from coordinator.job import Fleet, Job, Sieve, Work
 from coordinator.journal import Journal
@@ -23,6 +24,7 @@ from edge_client.flower_job import job_client_app
 from shared.errors import DeadlineExceeded, RunError
 from shared.flower_records import CLIENT, UPDATE
 from shared.messages import Evaluated, dump
+from shared.verdicts import Ruling, Verdict
 
 JOB = Job(
     name="drill",
@@ -288,6 +290,31 @@ def test_flowers_own_errors_are_told_apart(tmp_path: Path, code: int, meant: int
         run.strategy.aggregate_train = noted  # type: ignore[method-assign]  # to look at what it is given
         run.play_round(1)
     assert codes == [meant]
+
+
+def test_an_update_that_cannot_be_taken_now_is_told_to_the_operator(tmp_path: Path) -> None:
+    folder, reason = RunFolder(tmp_path), "the coordinator cannot store updates now"
+    folder.begin(resume=False)
+    with engine_run(JOB, folder, grid(DRILLED)) as run:
+        take = run._intake.take
+
+        def full(device: str, content: bytes) -> Ruling:
+            return Ruling(Verdict.RETRY_AFTER, reason) if device == "drill-2" else take(device, content)
+
+        run._intake.take = full  # type: ignore[method-assign]  # the disk of this test
+        run.play_round(1)
+        assert [event.text for event in run.journal.events(run.id) if event.kind == "trouble"] == [f"drill-2: {reason}"]
+    assert devices_by_round(tmp_path) == {1: ["drill-0", "drill-1", "drill-3"]}
+
+
+def test_a_message_outlives_its_round_so_that_a_late_client_can_say_so(tmp_path: Path) -> None:
+    folder, nodes = RunFolder(tmp_path), grid(DRILLED)
+    folder.begin(resume=False)
+    with engine_run(JOB, folder, nodes) as run:
+        run.play_round(1)
+    ttls = [message.metadata.ttl for message in nodes.pushed if message.metadata.message_type == "train"]
+    assert len(ttls) == 4
+    assert all(ttl == pytest.approx(30 + LINGER_SECONDS, abs=1.0) for ttl in ttls)
 
 
 def test_a_finished_run_says_how_to_begin_another(tmp_path: Path) -> None:
